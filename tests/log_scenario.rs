@@ -73,7 +73,8 @@ async fn answers_and_events_are_in_order() {
             assert_eq!(Offset::parse(&offset.to_string()), Some(*offset));
         }
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_micros() as u64;
-        assert!(events.iter().all(|event| now - event.accepted_us < 60_000_000));
+        // It went over the clock of Redis and back, each way an estimate.
+        assert!(events.iter().all(|event| now.abs_diff(event.accepted_us) < 60_000_000));
     }
 }
 

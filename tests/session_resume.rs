@@ -32,8 +32,14 @@ fn commands_are_applied_once_also_when_a_session_is_resumed_twice() {
         0,
     );
     let mut order = |ms, selector, action| {
-        let order =
-            SessionCommand { id: Id::random(), from: NodeId::random(), selector, namespace: Some("/".into()), action };
+        let order = SessionCommand {
+            id: Id::random(),
+            from: NodeId::random(),
+            selector,
+            namespace: Some("/".into()),
+            action,
+            at: vec![],
+        };
         window.push_command(at(ms), Arc::new(order), 0);
     };
     order(20, Selector::In("b".into()), Action::Join(vec!["secret".into()]));
@@ -46,13 +52,14 @@ fn commands_are_applied_once_also_when_a_session_is_resumed_twice() {
         provenances: vec![],
         decided_on: None,
         changes: Changes::default(),
-        start: offset(2),
+        start: offset(2).into(),
         last: at(2),
-        at: at(10),
+        last_line: Line::CONTROL,
+        at: offset(10).into(),
         moves: 0,
     };
     for turn in ["first", "second"] {
-        take_up(&mut parked, &window, offset(30), "/", offset(10)).unwrap();
+        take_up(&mut parked, &window, &offset(30).into(), "/", &offset(10).into()).unwrap();
         assert_eq!(parked.rooms.join(" "), "a b", "the {turn} time");
     }
 }

@@ -90,6 +90,18 @@ fn every_client_gets_each_event_once_in_order_or_is_notified_of_a_gap() {
     }
 }
 
+/// Each line of the log lags, fails and is reset by itself.
+#[test]
+fn the_invariant_holds_over_partitions() {
+    let seeds = match number("SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SIM_SEEDS").unwrap_or(SEEDS),
+    };
+    if let Some((_, story)) = first_failure(seeds, Rules { partitions: true, ..Rules::default() }) {
+        panic!("\n{story}");
+    }
+}
+
 #[test]
 fn the_invariant_holds_when_lagging_replicas_of_the_store_are_promoted() {
     if let Some((_, story)) = first_failure(0..SEEDS / 2, Rules { failovers: 30, ..Rules::default() }) {
@@ -101,6 +113,7 @@ fn the_invariant_holds_when_lagging_replicas_of_the_store_are_promoted() {
 #[test]
 fn the_oracle_notices_every_broken_rule() {
     let right = Rules::default();
+    let lines = Rules { partitions: true, ..right };
     for (name, rules) in [
         ("the window's floor", Rules { ignore_floor: true, ..right }),
         ("an offset ahead of the node", Rules { ignore_future: true, ..right }),
@@ -121,6 +134,12 @@ fn the_oracle_notices_every_broken_rule() {
         ("a pass over the log that breaks off is not complete", Rules { trusts_partial: true, ..right }),
         ("what a pass over the log has read is kept", Rules { fills_blindly: true, ..right }),
         ("packets before the CONNECT reply are dropped with their connection", Rules { stock_buffer: true, ..right }),
+        ("a change is noted on the line of its room", Rules { changes_on_control_only: true, ..lines }),
+        ("a place names all lines of the session", Rules { places_of_one_line: true, ..lines }),
+        ("sessions on a line are notified that it lost entries", Rules { tells_nobody_of_partitions: true, ..lines }),
+        ("a line that a session has left is still named", Rules { forgets_left_lines: true, ..lines }),
+        ("commands say where they were issued", Rules { commands_from_nowhere: true, ..lines }),
+        ("rooms that an event excepts are on its line", Rules { excepts_anywhere: true, ..lines }),
     ] {
         let (seed, story) =
             first_failure(0..CAUGHT_WITHIN, rules).unwrap_or_else(|| panic!("the oracle does not notice: {name}"));

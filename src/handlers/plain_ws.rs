@@ -16,7 +16,7 @@ use crate::model::close::CloseReason;
 use crate::model::id::Id;
 use crate::model::millis::whole_millis;
 use crate::model::names::{MAIN_NAMESPACE, Room};
-use crate::model::offset::{Offset, Position};
+use crate::model::place::Place;
 use crate::model::provenance::Provenance;
 use crate::model::refusal::Refusal;
 use crate::model::session_note::{LeftBy, SessionNote};
@@ -88,9 +88,9 @@ pub async fn handle_asking(
             if since.is_some() && overload::refuse_replay(local, key, id.as_deref()) {
                 return None;
             }
-            if let Some(after) = since.as_deref().and_then(Offset::parse) {
+            if let Some(after) = since.as_deref().and_then(Place::parse) {
                 local.shard.history_read().await;
-                local.shard.catch_up_with(after).await;
+                local.shard.catch_up_with(&after).await;
             }
             join(local, key, session, room.into(), since.as_deref(), id.as_deref(), ask).await;
         }
@@ -251,8 +251,8 @@ async fn join(
         Err(refused) => return refuse_join(local, key, &refused, id),
     };
     let allowed_with = local.shard.with_session(session, |session| session.identity.clone());
-    if let Some(after) = since.and_then(Offset::parse) {
-        resume::fetch(local, after, local.context.namespaces.main(), &rooms).await;
+    if let Some(after) = since.and_then(Place::parse) {
+        resume::fetch(local, &after, local.context.namespaces.main(), &rooms).await;
     }
     // Before it is in the room: what is replayed must meet what is live without a gap.
     let mut reserved = local.shard.reserve_rooms(session, &rooms);
@@ -275,23 +275,25 @@ async fn join(
         missed
     });
     local.shard.join(session, rooms.iter().zip(by), &mut reserved);
+    let here = local.shard.place_of(&rooms);
     let [room] = &rooms;
     if let Some(Err(lost)) = &missed {
-        let after = since.and_then(Offset::parse).map(|offset| offset.position);
+        let after = since.and_then(Place::parse).map(|place| place.control().position);
         local.shard.note(session, SessionNote::Gap { code: lost.code(), room: Some(room.clone()), after });
     }
-    let here = local.shard.position();
     // What is replayed comes behind this message, so until then the client's resume point is still its own.
     let offset = match (&missed, since) {
         (Some(Ok(_)), Some(since)) => Some(since.to_owned()),
         // Before the log begins there is no offset.
-        _ => (here != Offset::default()).then(|| here.to_string()),
+        _ => local.shard.has_begun().then(|| here.to_string()),
     };
     let recovered = missed.as_ref().map(Result::is_ok);
     local.shard.push_json(key, &plain_ws::joined(room, offset.as_deref(), recovered, id));
     if let Some(Ok(Some(past))) = missed {
-        local.shard.note(session, SessionNote::Resumed { after: past.after, room: Some(room.clone()) });
-        local.shard.replay_past(session, room, past.after, past.up_to);
+        local
+            .shard
+            .note(session, SessionNote::Resumed { after: past.after.control().position, room: Some(room.clone()) });
+        local.shard.replay_past(session, room, &past.after, past.up_to.as_ref());
     }
 }
 
@@ -307,9 +309,9 @@ async fn leave(local: &Rc<LocalNode>, key: ConnectionKey, session: SessionKey, r
 
 /// What a client asks for of the past of a room.
 struct Past {
-    after: Position,
+    after: Place,
     /// Until then; or until now.
-    up_to: Option<Position>,
+    up_to: Option<Place>,
 }
 
 /// What a room had after `since`, as far as the client did not get it live.
@@ -319,19 +321,20 @@ fn missed(
     rooms: &[Room; 1],
     since: &str,
 ) -> Result<Option<Past>, NotRecovered> {
-    let after = Offset::parse(since).ok_or(NotRecovered::BadOffset)?;
+    let after = Place::parse(since).ok_or(NotRecovered::BadOffset)?;
+    let lines = local.shard.place_of(rooms).lines();
     // In the rooms that its token brought when it began, the client is live from then on. How long it is in another one is not
     // known: what it got there comes again.
     let live_from = |own: &SessionView<'_>| {
         let inside = own.provenance(&rooms[0]).is_some_and(|by| by.is_of_token() && !own.brought_later);
-        inside.then_some(own.start.position)
+        inside.then(|| own.start().only(lines))
     };
     let up_to = local.shard.with_session(session, live_from).ok_or(NotRecovered::Ended)?;
-    if up_to.is_some_and(|up_to| after.position >= up_to) {
+    if up_to.as_ref().is_some_and(|up_to| after.is_at_least(up_to)) {
         return Ok(None);
     }
-    resume::provable(local, after, local.context.namespaces.main(), rooms)?;
-    Ok(Some(Past { after: after.position, up_to }))
+    resume::provable(local, &after, local.context.namespaces.main(), rooms)?;
+    Ok(Some(Past { after, up_to }))
 }
 
 async fn on_event(

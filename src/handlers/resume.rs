@@ -9,7 +9,7 @@ use crate::log::window::Gap;
 use crate::model::id::Id;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
-use crate::model::offset::{Epoch, Offset};
+use crate::model::place::Place;
 use crate::model::provenance::Provenance;
 use crate::model::session_note::SessionNote;
 use crate::node::backfill;
@@ -18,9 +18,10 @@ use crate::presence::local::Reservation;
 use crate::protocol::socketio_encode as encode;
 use crate::session::Session;
 use crate::session::connection::SessionKey;
+use crate::session::lines::SessionLines;
 use crate::session::parked::Parked;
 use crate::session::recovery;
-use crate::session::recovery::{Asked, NotRecovered};
+use crate::session::recovery::{Asked, Lost, NotRecovered};
 use crate::session::replay::Replay;
 use std::rc::Rc;
 
@@ -70,10 +71,10 @@ async fn attempt(
     pid: Id,
     offset: Option<&str>,
 ) -> Result<Resumed, NotRecovered> {
-    let offset = offset.map(|text| Offset::parse(text).ok_or(NotRecovered::BadOffset)).transpose()?;
+    let offset = offset.map(|text| Place::parse(text).ok_or(NotRecovered::BadOffset)).transpose()?;
     // Before the session is taken: this may wait, and the client may disconnect meanwhile.
-    local.shard.catch_up_with(offset.unwrap_or_default()).await;
-    if local.shard.position().epoch == Epoch::default() {
+    local.shard.catch_up_with(&offset.clone().unwrap_or_default()).await;
+    if !local.shard.has_begun() {
         // A node that has just started still reads its history, and could prove nothing. The client comes again.
         return Err(NotRecovered::Unreachable);
     }
@@ -92,16 +93,17 @@ async fn prepare(
     newcomer: &Newcomer,
     pid: Id,
     mut parked: Parked,
-    offset: Option<Offset>,
+    offset: Option<Place>,
 ) -> Result<Resumed, NotRecovered> {
     let before = parked.clone();
-    let after = parked.resume_from(offset);
+    let after = parked.resume_from(offset.as_ref()).ok_or(Lost::Rooms)?;
     // Another node may have been ahead of this one.
-    local.shard.catch_up_with(Offset { position: after.position.max(parked.at), ..after }).await;
-    fetch_parked(local, &parked, after).await;
+    local.shard.catch_up_with(&after).await;
+    local.shard.catch_up_with(&parked.at).await;
+    fetch_parked(local, &parked, &after).await;
     let first = rights::of_parked(local, newcomer, &mut parked).await?;
     let reached = local.shard.position();
-    let mut missed = take_up(local, newcomer, &mut parked, reached, after)?;
+    let mut missed = take_up(local, newcomer, &mut parked, &reached, &after)?;
     // Rooms that a fresh token brings.
     let mut session = newcomer.clone().session(local, parked.id, None);
     let new = first.memberships().filter(|(room, _)| !parked.rooms.contains(room));
@@ -111,7 +113,8 @@ async fn prepare(
     let reserved = session_start::reserve(local, &mut session, &rooms).await;
     let here = local.shard.position();
     if here != reached {
-        let since = take_up(local, newcomer, &mut parked, here, reached);
+        let since = parked.at.clone();
+        let since = take_up(local, newcomer, &mut parked, &here, &since);
         missed.append(since.inspect_err(|_| session_start::abandon(local, &session, &rooms))?);
     }
     Ok(Resumed { pid, parked, missed, fresh, session, reserved, before })
@@ -122,24 +125,24 @@ fn take_up(
     local: &LocalNode,
     newcomer: &Newcomer,
     parked: &mut Parked,
-    here: Offset,
-    after: Offset,
+    here: &Place,
+    after: &Place,
 ) -> Result<Replay, NotRecovered> {
     let namespace = &**local.context.namespaces.name(newcomer.namespace);
     Ok(recovery::take_up(parked, &*local.context.window, here, namespace, after)?)
 }
 
 /// Makes sure that the window has what a session missed after `after`, if the log still has it.
-pub async fn fetch_parked(local: &LocalNode, parked: &Parked, after: Offset) {
+pub async fn fetch_parked(local: &LocalNode, parked: &Parked, after: &Place) {
     let namespace = &**local.context.namespaces.name(parked.namespace);
-    let asked = |here| Asked::to_take_up(parked, &*local.context.window, here, namespace, after);
+    let asked = |here: &Place| Asked::to_take_up(parked, &*local.context.window, here, namespace, after);
     backfill::fetch(local, parked.namespace, asked).await;
 }
 
 /// Makes sure that the window has what these rooms had after `after`, if the log still has it.
-pub async fn fetch(local: &LocalNode, after: Offset, namespace: NamespaceIndex, rooms: &[Room]) {
+pub async fn fetch(local: &LocalNode, after: &Place, namespace: NamespaceIndex, rooms: &[Room]) {
     let name = &**local.context.namespaces.name(namespace);
-    let asked = |here| Asked::to_join(&*local.context.window, here, name, after, rooms);
+    let asked = |here: &Place| Asked::to_join(&*local.context.window, here, name, after, rooms);
     backfill::fetch(local, namespace, asked).await;
 }
 
@@ -147,9 +150,9 @@ pub async fn fetch(local: &LocalNode, after: Offset, namespace: NamespaceIndex, 
 ///
 /// # Errors
 /// When it cannot be proven that the window has all of that.
-pub fn provable(local: &LocalNode, after: Offset, namespace: NamespaceIndex, rooms: &[Room]) -> Result<(), Gap> {
+pub fn provable(local: &LocalNode, after: &Place, namespace: NamespaceIndex, rooms: &[Room]) -> Result<(), Gap> {
     let namespace = &**local.context.namespaces.name(namespace);
-    recovery::provable(&*local.context.window, local.shard.position(), after, namespace, rooms)
+    recovery::provable(&*local.context.window, &local.shard.position(), after, namespace, rooms)
 }
 
 /// Puts the session back with its rooms. What it missed is written before the CONNECT reply (docs/protocol/socketio.md
@@ -179,12 +182,16 @@ pub fn go_on(
     reserved: &mut Reservation,
 ) -> SessionKey {
     let mut session = newcomer.session(local, parked.id, pid);
-    session.start = parked.start;
+    session.start = parked.start.control();
+    session.lines = SessionLines::resume(&parked.start, &parked.at, parked.last_line);
     session.moves = parked.moves + 1;
     session.last = parked.last;
     session.changes = parked.changes.clone();
     let key = session_start::admit(local, session, parked.memberships(), reserved);
-    local.shard.note(key, SessionNote::Resumed { after: missed.position(), room: None });
+    local.shard.note(
+        key,
+        SessionNote::Resumed { after: missed.place(&local.shard.position()).control().position, room: None },
+    );
     local.shard.begin_replay(key, missed);
     key
 }

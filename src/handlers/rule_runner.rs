@@ -18,7 +18,7 @@ use crate::model::close::CloseReason;
 use crate::model::draft::{Draft, DraftError, Source};
 use crate::model::happening::Kind;
 use crate::model::names::{Namespace, Room};
-use crate::model::offset::Offset;
+use crate::model::place::Place;
 use crate::model::provenance::Provenance;
 use crate::model::refusal::Refusal;
 use crate::model::session_note::{LeftBy, SessionNote};
@@ -239,7 +239,7 @@ async fn attempt(
     let last = append(local, drafts, trace).await?;
     if heard && let Some(last) = last {
         // The acknowledgement comes after the events that the caller gets itself.
-        local.shard.catch_up_with(last).await;
+        local.shard.catch_up_with(&last).await;
     }
     Ok(Ran::Done(answer.ack.or(plan.ack)))
 }
@@ -309,8 +309,8 @@ fn draft(emission: Emission, namespace: &Namespace, caller: &str) -> Draft {
     }
 }
 
-/// The offset of the last that is stored; `None` where nothing is.
-async fn append(local: &Rc<LocalNode>, mut drafts: Vec<Draft>, trace: Trace) -> Result<Option<Offset>, ActionError> {
+/// Where the last ones that are stored are, on each line; `None` where nothing is.
+async fn append(local: &Rc<LocalNode>, mut drafts: Vec<Draft>, trace: Trace) -> Result<Option<Place>, ActionError> {
     if drafts.is_empty() {
         return Ok(None);
     }
@@ -319,9 +319,11 @@ async fn append(local: &Rc<LocalNode>, mut drafts: Vec<Draft>, trace: Trace) -> 
     }
     let backends = drafts.iter().filter(|draft| draft.source == Source::Backend).count() as u64;
     let all = drafts.len() as u64;
-    let mut last = None;
+    let mut last: Option<Place> = None;
     for appended in local.node.log.append(drafts).await {
-        last = appended.map_err(ActionError::Append)?.offset.or(last);
+        if let Some(offset) = appended.map_err(ActionError::Append)?.offset {
+            last.get_or_insert_default().set(offset);
+        }
     }
     local.context.metrics.accepted(Source::Client, all - backends);
     local.context.metrics.accepted(Source::Backend, backends);

@@ -27,7 +27,9 @@ pub(super) async fn find(local: &Rc<LocalNode>, newcomer: &Newcomer, pid: Id) ->
     match taken {
         Some(Taken { parked, stale: false, .. }) => Ok(Some(parked)),
         // It belongs to another epoch of the log, so it cannot be resumed, wherever it was since.
-        Some(Taken { parked, .. }) if parked.start.epoch != local.shard.position().epoch => Ok(Some(parked)),
+        Some(Taken { parked, .. }) if parked.start.control().epoch != local.shard.position().control().epoch => {
+            Ok(Some(parked))
+        }
         // This node was away. If another one had the session since, that copy is right.
         Some(Taken { parked, stale: true, .. }) => match take_elsewhere(local, newcomer, pid, owner).await {
             Ok(other) => {

@@ -12,7 +12,7 @@ use crate::model::id::Id;
 use crate::model::millis::whole_millis;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
-use crate::model::offset::Position;
+use crate::model::offset::{Offset, Position};
 use crate::model::provenance::Provenance;
 use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
@@ -45,14 +45,15 @@ pub struct Newcomer {
 impl Newcomer {
     /// The session it gets, not on the shard yet.
     pub fn session(self, local: &LocalNode, id: Id, pid: Option<Id>) -> Box<Session> {
-        Box::new(Session {
+        let mut session = Box::new(Session {
             id,
             pid,
             connection: self.connection,
             namespace: self.namespace,
             identity: self.identity,
             auth: self.auth,
-            start: local.shard.position(),
+            start: Offset::default(),
+            lines: None,
             expires: None,
             last: Position::default(),
             moves: 0,
@@ -61,7 +62,9 @@ impl Newcomer {
             announced: Ticket::default(),
             mark: 0,
             since_ms: unix_ms(),
-        })
+        });
+        session.begin_at(&local.shard.position());
+        session
     }
 }
 
@@ -151,7 +154,7 @@ pub async fn reserve(local: &LocalNode, session: &mut Session, rooms: &[Room]) -
     let reserved = local.shard.reserve(session, rooms);
     local.node.presence.written_unless_failing(reserved.ticket()).await;
     local.shard.pass_left_out(session.namespace, rooms).await;
-    session.start = local.shard.position();
+    session.begin_at(&local.shard.position());
     reserved
 }
 

@@ -20,7 +20,7 @@ use crate::model::close::{CloseReason, DropReason};
 use crate::model::id::Id;
 use crate::model::millis::whole_millis;
 use crate::model::names::Namespace;
-use crate::model::offset::Offset;
+use crate::model::place::Place;
 use crate::model::refusal::Refusal;
 use crate::model::session_note::SessionNote;
 use crate::model::transport::Protocol;
@@ -204,7 +204,7 @@ async fn connect(local: &Rc<LocalNode>, key: ConnectionKey, namespace: Namespace
         },
     };
     if let Some(lost) = lost {
-        let after = handshake.offset.as_deref().and_then(Offset::parse).map(|offset| offset.position);
+        let after = handshake.offset.as_deref().and_then(Place::parse).map(|place| place.control().position);
         local.shard.note(session, SessionNote::Gap { code: lost.code(), room: None, after });
     }
     rule_runner::run_connection(local, session, &namespace).await;

@@ -14,7 +14,7 @@ use crate::model::clock::unix_ms;
 use crate::model::close::{CloseReason, jittered};
 use crate::model::id::Id;
 use crate::model::names::{EVERYBODY, MAIN_NAMESPACE, Room};
-use crate::model::offset::Offset;
+use crate::model::place::Place;
 use crate::model::provenance::Provenance;
 use crate::model::refusal::Refusal;
 use crate::model::session_note::SessionNote;
@@ -117,11 +117,11 @@ pub async fn serve(
         let why = "the stream names no room, and no rule of [[rooms]] with join = \"auto\" gives it one";
         return refused(reply, Refusal::Request, why.into());
     }
-    if let Some(after) = since.and_then(Offset::parse) {
-        local.shard.catch_up_with(after).await;
+    if let Some(after) = since.and_then(Place::parse) {
+        local.shard.catch_up_with(&after).await;
         let own = local.shard.with_session(session, |session| session.id.to_string());
         let names: Vec<Room> = rooms.iter().chain(&first).cloned().chain(own.map(Into::into)).collect();
-        resume::fetch(local, after, namespace, &names).await;
+        resume::fetch(local, &after, namespace, &names).await;
     }
     let mut reserved = match reserve(local, session, &rooms, &first, online.ticket()).await {
         Ok(reserved) => reserved,
@@ -183,30 +183,31 @@ fn begin(
     let own = local.shard.with_session(session, |session| (session.id, session.namespace));
     let Some((own, namespace)) = own else { return };
     let missed = since.map(|since| {
-        let after = Offset::parse(since).ok_or(NotRecovered::BadOffset);
+        let after = Place::parse(since).ok_or(NotRecovered::BadOffset);
         let missed = after.and_then(|after| {
             let names = [rooms, &[own.to_string().into(), EVERYBODY.into()]].concat();
-            resume::provable(local, after, namespace, &names)?;
+            resume::provable(local, &after, namespace, &names)?;
             Ok(after)
         });
         resume::count(local, &missed);
         missed
     });
     local.shard.join(session, rooms.iter().zip(by.iter().copied()), reserved);
-    let here = local.shard.position();
+    let here = local.shard.resume_point(session);
     // Sent at once, so that the client sees an open stream; with a resume point if it missed nothing.
     local.shard.push(key, Frame::Raw(sse::comment()));
     local.shard.push(key, Frame::Raw(sse::retry_block(jittered(sse::MIN_RETRY))));
     match missed {
         Some(Ok(after)) => {
-            local.shard.note(session, SessionNote::Resumed { after: after.position, room: None });
-            let replay = Replay::new(&own, rooms.to_vec(), after, Vec::new(), here.position);
+            local.shard.note(session, SessionNote::Resumed { after: after.control().position, room: None });
+            let after = after.only(here.lines());
+            let replay = Replay::of_rooms(&own, rooms, local.context.window.partitions(), &after, &here);
             local.shard.begin_replay(session, replay);
         }
         Some(Err(error)) => {
             let reason = error.code();
             local.context.metrics.gap(reason, 1);
-            let after = since.and_then(Offset::parse).map(|offset| offset.position);
+            let after = since.and_then(Place::parse).map(|place| place.control().position);
             local.shard.note(session, SessionNote::Gap { code: reason, room: None, after });
             // With an id, so that a reconnect does not report the same gap again.
             let block = sse::gap_block_at(reason, &here);

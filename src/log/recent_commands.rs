@@ -105,7 +105,7 @@ mod tests {
         let command = || {
             let selector = Selector::User("7".into());
             let (id, from) = (Id::random(), NodeId::random());
-            Arc::new(SessionCommand { id, from, selector, namespace: None, action: Action::Disconnect })
+            Arc::new(SessionCommand { id, from, selector, namespace: None, action: Action::Disconnect, at: Vec::new() })
         };
         let at = |ms| Position { ms, seq: 0 };
         let mut commands = RecentCommands::new(100, 1000);

@@ -14,7 +14,7 @@ use crate::model::draft::Source;
 use crate::model::event::Event;
 use crate::model::names::Room;
 use crate::model::offset::{Epoch, Offset, Position};
-use crate::model::partition::Line;
+use crate::model::partition::{Line, Partitions};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
@@ -70,8 +70,13 @@ pub struct Pulled {
     pub up_to: Position,
 }
 
-/// The recent log as replays read it.
+/// The recent log as replays read it: of each line, which an offset names, the part that is kept.
 pub trait RecentLog {
+    /// Which line has the events of a room.
+    fn partitions(&self) -> Partitions {
+        Partitions::ONE
+    }
+
     /// See [`Window::covers`].
     ///
     /// # Errors
@@ -91,7 +96,7 @@ pub trait RecentLog {
     fn commands(&self, after: Offset) -> Result<Vec<(Position, Arc<SessionCommand>)>, Gap>;
 
     /// See [`Window::filled_up_to`].
-    fn filled_up_to(&self) -> Position;
+    fn filled_up_to(&self, line: Line) -> Position;
 }
 
 impl RecentLog for Window {
@@ -107,7 +112,7 @@ impl RecentLog for Window {
         self.commands(after).map(|commands| commands.map(|(at, command)| (at, command.clone())).collect())
     }
 
-    fn filled_up_to(&self) -> Position {
+    fn filled_up_to(&self, _line: Line) -> Position {
         self.filled_up_to()
     }
 }

@@ -4,6 +4,8 @@
 
 use crate::model::id::{Id, NodeId};
 use crate::model::names::{Namespace, Room};
+use crate::model::offset::Position;
+use crate::model::partition::Line;
 use serde::{Deserialize, Serialize};
 
 /// Rooms that one command may name.
@@ -25,6 +27,10 @@ pub struct SessionCommand {
     /// What it does to them.
     #[serde(rename = "do")]
     pub action: Action,
+    /// Where the node that issued it was in the partitions of the rooms that it names: in the log's order it comes behind what
+    /// these had until then. A node that carries it out is there; one that takes a session over counts from here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub at: Vec<(Line, Position)>,
 }
 
 /// The sessions that a command applies to.
@@ -95,6 +101,11 @@ impl SessionCommand {
         200 + rooms + selector
     }
 
+    /// Where it was issued in a partition, if it names a room of that.
+    pub fn position_on(&self, line: Line) -> Option<Position> {
+        self.at.iter().find(|(known, _)| *known == line).map(|(_, position)| *position)
+    }
+
     /// Applies the command to a session that waits to be resumed: changes its rooms. `false`: the session has ended.
     pub fn apply(&self, subject: Subject<'_>, rooms: &mut Vec<Room>) -> bool {
         let applies = self.namespace.as_deref().is_none_or(|namespace| namespace == subject.namespace)
@@ -131,7 +142,14 @@ mod tests {
     use super::*;
 
     fn order(selector: Selector, act: Action) -> SessionCommand {
-        SessionCommand { id: Id::random(), from: NodeId::random(), selector, namespace: Some("/".into()), action: act }
+        SessionCommand {
+            id: Id::random(),
+            from: NodeId::random(),
+            selector,
+            namespace: Some("/".into()),
+            action: act,
+            at: Vec::new(),
+        }
     }
 
     #[test]

@@ -7,6 +7,9 @@
 
 use crate::model::id::Id;
 use crate::model::names::{EVERYBODY, Room};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// One line of the log. The control line is before all others.
@@ -30,6 +33,18 @@ impl Line {
     /// The same for lists.
     pub fn index(self) -> usize {
         usize::from(self.0)
+    }
+}
+
+impl Serialize for Line {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Line {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(u8::deserialize(deserializer)?).ok_or_else(|| D::Error::custom("there are at most 64 partitions"))
     }
 }
 
@@ -111,6 +126,15 @@ impl Partitions {
         line == Line::CONTROL
             || rooms.iter().all(|room| self.of(room) == line)
                 && except.iter().all(|room| self.of(room) == line || of_session(room))
+    }
+
+    /// All lines that may have events to these rooms, the control line first.
+    pub fn of_all<R: AsRef<str>>(self, rooms: &[R]) -> impl Iterator<Item = Line> + use<R> {
+        let lines: BTreeSet<_> = match self.is_one() {
+            true => BTreeSet::new(),
+            false => rooms.iter().map(|room| self.of(room.as_ref())).collect(),
+        };
+        std::iter::once(Line::CONTROL).chain(lines.into_iter().filter(|line| *line != Line::CONTROL))
     }
 
     /// Whether a line may have events to this room.

@@ -122,6 +122,12 @@ impl Place {
         self.offsets().all(|offset| offset.epoch != Epoch::default())
     }
 
+    /// Whether everything up to `other` is before it, on all lines of that, by positions alone.
+    pub fn is_at_least(&self, other: &Self) -> bool {
+        let has = |other: Offset| self.on(other.line).is_some_and(|own| own.position >= other.position);
+        other.offsets().all(has)
+    }
+
     /// Bytes of memory besides itself.
     pub fn size(&self) -> usize {
         self.partitions.capacity() * size_of::<Offset>()

@@ -7,6 +7,8 @@ use crate::log::window::RecentLog;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::Offset;
+use crate::model::partition::Line;
+use crate::model::place::Place;
 use crate::node::context::{LocalNode, Node};
 use crate::session::recovery::Asked;
 use std::collections::HashMap;
@@ -27,8 +29,8 @@ pub async fn run(node: Arc<Node>) {
         tokio::time::sleep(GATHER).await;
         while let Some((number, needed)) = node.backfill.begin() {
             let recovery = &node.context.recovery;
-            let epoch = node.window.head().epoch;
-            let range = needed.range(node.window.interest(), epoch, recovery.window_bytes, recovery.room_bytes);
+            let range =
+                needed.range(node.window.interest(), node.window.head(), recovery.window_bytes, recovery.room_bytes);
             let has_read = match range {
                 Some(range) => pass(&node, range).await,
                 // Another pass has brought it.
@@ -63,7 +65,7 @@ async fn pass(node: &Node, range: PastRange) -> bool {
 
 /// Makes sure that the window has what a session asks for, as far as the log still has it, and that the session gets live what
 /// comes after it. `ask` finds out what that is; it is called again after each pass.
-pub async fn fetch(local: &LocalNode, namespace: NamespaceIndex, ask: impl Fn(Offset) -> Asked) {
+pub async fn fetch(local: &LocalNode, namespace: NamespaceIndex, ask: impl Fn(&Place) -> Asked) {
     let (window, node) = (&local.context.window, &local.node);
     if window.interest().is_everything() {
         return;
@@ -71,7 +73,7 @@ pub async fn fetch(local: &LocalNode, namespace: NamespaceIndex, ask: impl Fn(Of
     let mut touched = 0;
     let mut known = Needs::default();
     for _ in 0..=MAX_PASSES {
-        let Asked { rooms, missing } = ask(local.shard.position());
+        let Asked { rooms, missing } = ask(&local.shard.position());
         let is_new = rooms.len() > touched;
         touched = rooms.len();
         touch(window.interest(), namespace, &rooms);
@@ -87,8 +89,8 @@ pub async fn fetch(local: &LocalNode, namespace: NamespaceIndex, ask: impl Fn(Of
         }
         known = missing;
     }
-    let filled = Offset { position: window.filled_up_to(), ..window.head() };
-    local.shard.come_to(filled, MAX_BEHIND).await;
+    let filled = Offset { position: window.filled_up_to(Line::CONTROL), ..window.head() };
+    local.shard.come_to(&filled.into(), MAX_BEHIND).await;
 }
 
 fn touch(interest: &Interest, namespace: NamespaceIndex, rooms: &[Room]) {

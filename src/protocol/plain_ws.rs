@@ -327,17 +327,24 @@ pub fn pong() -> String {
 
 /// An event, for a member of one of its rooms.
 pub fn event(event: &Event, room: &str) -> String {
+    event_at(event, room, OffsetText::default().write(&event.offset))
+}
+
+/// The same with the text of a place.
+pub fn event_at(event: &Event, room: &str, offset: &str) -> String {
     let mut out = Vec::new();
-    let mut offset = OffsetText::default();
-    push_event(&mut out, event, room, offset.write(&event.offset));
+    push_event(&mut out, event, room, offset);
     String::from_utf8(out).expect("an event is composed of strings and ASCII only")
 }
 
 /// An event as a complete WebSocket text frame that names the first of its rooms. One allocation.
 pub fn event_frame(event: &Event) -> Bytes {
+    event_frame_at(event, OffsetText::default().write(&event.offset))
+}
+
+/// The same with the text of a place.
+pub fn event_frame_at(event: &Event, offset: &str) -> Bytes {
     let room = event.draft.rooms.first().map_or("", |room| room);
-    let mut offset = OffsetText::default();
-    let offset = offset.write(&event.offset);
     let payload = event_len(event, room, offset);
     let mut out = Vec::with_capacity(header_len(payload) + payload);
     push_header(&mut out, Opcode::Text, payload);

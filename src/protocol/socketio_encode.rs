@@ -160,12 +160,22 @@ pub fn ack(namespace: &str, id: &str, args: &Args) -> Result<Encoded, EncodeErro
 
 /// An event as WebSocket frames, in one allocation if it has no binary values.
 pub fn event_frames(event: &Event, with_offset: bool) -> Bytes {
-    of_log(event, with_offset, Encoded::frames, text_frame)
+    event_frames_at(event, with_offset.then_some(OffsetText::default().write(&event.offset)))
+}
+
+/// The same with the text of a place.
+pub fn event_frames_at(event: &Event, offset: Option<&str>) -> Bytes {
+    of_log(event, offset, Encoded::frames, text_frame)
 }
 
 /// The same for a client that cannot take binary frames.
 pub fn event_text_frames(event: &Event, with_offset: bool) -> Bytes {
-    of_log(event, with_offset, Encoded::text_frames, text_frame)
+    event_text_frames_at(event, with_offset.then_some(OffsetText::default().write(&event.offset)))
+}
+
+/// The same with the text of a place.
+pub fn event_text_frames_at(event: &Event, offset: Option<&str>) -> Bytes {
+    of_log(event, offset, Encoded::text_frames, text_frame)
 }
 
 fn text_frame(packet: &Packet<'_>, inner: &str) -> Bytes {
@@ -179,7 +189,12 @@ fn text_frame(packet: &Packet<'_>, inner: &str) -> Bytes {
 
 /// An event as an Engine.IO polling payload.
 pub fn event_payload(event: &Event, with_offset: bool) -> Bytes {
-    of_log(event, with_offset, Encoded::payload, |packet, inner| {
+    event_payload_at(event, with_offset.then_some(OffsetText::default().write(&event.offset)))
+}
+
+/// The same with the text of a place.
+pub fn event_payload_at(event: &Event, offset: Option<&str>) -> Bytes {
+    of_log(event, offset, Encoded::payload, |packet, inner| {
         let mut out = Vec::with_capacity(1 + packet.len(inner));
         out.push(MESSAGE);
         packet.push(&mut out, inner, 0);
@@ -191,12 +206,10 @@ pub fn event_payload(event: &Event, with_offset: bool) -> Bytes {
 /// packet that makes all clients of a room drop their connections must not leave this node.
 fn of_log(
     event: &Event,
-    with_offset: bool,
+    offset: Option<&str>,
     encoded: impl FnOnce(&Encoded) -> Bytes,
     plain: impl FnOnce(&Packet<'_>, &str) -> Bytes,
 ) -> Bytes {
-    let mut text = OffsetText::default();
-    let offset = with_offset.then(|| text.write(&event.offset));
     let draft = &event.draft;
     let packet = Packet { kind: b'2', namespace: &draft.namespace, id: "", event: Some(&draft.event), offset };
     match Attached::of(&draft.args) {

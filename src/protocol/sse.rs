@@ -1,7 +1,7 @@
 //! Server-Sent Events: blocks of a stream, and the query that opens one.
 
 use crate::model::event::Event;
-use crate::model::offset::Offset;
+use crate::model::place::Place;
 use crate::protocol::engineio::MAX_TOKEN;
 use crate::protocol::query;
 use crate::protocol::raw_json::Quoted;
@@ -18,8 +18,11 @@ const MAX_OFFSET: usize = 1024;
 
 /// An event: its offset as `id`, its name, and its argument as JSON. Several arguments are an array, none is `null`.
 pub fn event_block(event: &Event) -> Bytes {
-    let mut offset = OffsetText::default();
-    let offset = offset.write(&event.offset);
+    event_block_at(event, OffsetText::default().write(&event.offset))
+}
+
+/// The same with the text of a place.
+pub fn event_block_at(event: &Event, offset: &str) -> Bytes {
     let args = &event.draft.args;
     let data = if args.is_empty() { "null" } else { args.single().unwrap_or(args.as_array()) };
     // Another line costs "data: " and a newline, minus the line end that it replaces.
@@ -58,13 +61,13 @@ pub fn gap_block(reason: &str) -> Bytes {
 }
 
 /// Like [`gap_block`], with an `id`, so that a reconnect resumes from here and does not report the same gap again.
-pub fn gap_block_at(reason: &str, offset: &Offset) -> Bytes {
-    format!("id: {offset}\nevent: gap\ndata: {{\"reason\":{}}}\n\n", Quoted(reason)).into()
+pub fn gap_block_at(reason: &str, place: &Place) -> Bytes {
+    format!("id: {place}\nevent: gap\ndata: {{\"reason\":{}}}\n\n", Quoted(reason)).into()
 }
 
 /// Sets the resume point without an event: browsers store an `id` alone and dispatch nothing.
-pub fn id_block(offset: &Offset) -> Bytes {
-    format!("id: {offset}\n\n").into()
+pub fn id_block(place: &Place) -> Bytes {
+    format!("id: {place}\n\n").into()
 }
 
 /// Shortest wait before a reconnect. A client keeps the last value for all later reconnects, so with a shorter one it
@@ -148,7 +151,7 @@ mod tests {
     use super::*;
     use crate::model::args::Args;
     use crate::model::draft::{Draft, Source};
-    use crate::model::offset::{Epoch, Position};
+    use crate::model::offset::{Epoch, Offset, Position};
     use crate::model::partition::Line;
 
     fn block(name: &str, args: Args) -> String {
@@ -180,8 +183,8 @@ mod tests {
     fn other_blocks() {
         let offset = Offset { epoch: Epoch(1), position: Position { ms: 2, seq: 3 }, line: Line::CONTROL };
         assert_eq!(gap_block("too \"old\""), "event: gap\ndata: {\"reason\":\"too \\\"old\\\"\"}\n\n");
-        assert_eq!(gap_block_at("lost", &offset), "id: 1-2-3\nevent: gap\ndata: {\"reason\":\"lost\"}\n\n");
-        assert_eq!(id_block(&offset), "id: 1-2-3\n\n");
+        assert_eq!(gap_block_at("lost", &offset.into()), "id: 1-2-3\nevent: gap\ndata: {\"reason\":\"lost\"}\n\n");
+        assert_eq!(id_block(&offset.into()), "id: 1-2-3\n\n");
         assert_eq!(retry_block(Duration::from_millis(1_500)), "retry: 1500\n\n");
         assert_eq!(retry_block(Duration::ZERO), "retry: 1000\n\n");
         assert_eq!(comment(), ":\n\n");

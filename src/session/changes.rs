@@ -2,7 +2,9 @@
 //! (sans-IO). Events of a room before it joined are not replayed; events before it left are.
 
 use crate::model::names::Room;
-use crate::model::offset::Position;
+use crate::model::offset::{Offset, Position};
+use crate::model::partition::{Line, Partitions};
+use crate::model::place::Place;
 use std::collections::VecDeque;
 
 /// At most so many changes are known; a resume from before them cannot be proven.
@@ -11,12 +13,24 @@ const MAX_CHANGES: usize = 64;
 /// A room was joined or left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// The last position in the log before the change.
+    /// The last position on the control line before the change.
     pub after: Position,
+    /// The same moment in the room's partition, where the log has several.
+    pub partition: Option<Offset>,
     /// The room.
     pub room: Room,
     /// Joined, or left.
     pub joined: bool,
+}
+
+impl Change {
+    /// The last position on a line before the change; `None` where that line has no events of the room.
+    pub fn on(&self, line: Line) -> Option<Position> {
+        match line {
+            Line::CONTROL => Some(self.after),
+            line => self.partition.filter(|partition| partition.line == line).map(|partition| partition.position),
+        }
+    }
 }
 
 /// The changes of a session's rooms since it began, oldest first. Holds no heap memory while there are none.
@@ -25,21 +39,21 @@ pub struct Changes(Option<Box<Kept>>);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Kept {
-    /// Those after this are known.
-    floor: Position,
+    /// Those after this are known. Of a partition that it does not name nothing was forgotten.
+    floor: Place,
     list: VecDeque<Change>,
 }
 
 impl Changes {
     /// Reads back what [`Self::floor`] and [`Self::list`] gave.
-    pub fn known(floor: Position, list: impl IntoIterator<Item = Change>) -> Self {
-        let list: VecDeque<_> = list.into_iter().collect();
-        Self((floor != Position::default() || !list.is_empty()).then(|| Box::new(Kept { floor, list })))
+    pub fn known(floor: Place, list: impl IntoIterator<Item = Change>) -> Self {
+        let kept = Kept { floor, list: list.into_iter().collect() };
+        Self((kept != Kept::default()).then(|| Box::new(kept)))
     }
 
-    /// The position after which all changes are known.
-    pub fn floor(&self) -> Position {
-        self.0.as_ref().map_or(Position::default(), |kept| kept.floor)
+    /// The place after which all changes are known. On the control line only its position counts.
+    pub fn floor(&self) -> Place {
+        self.0.as_ref().map_or_else(Place::default, |kept| kept.floor.clone())
     }
 
     /// The changes that are known.
@@ -47,13 +61,19 @@ impl Changes {
         self.0.iter().flat_map(|kept| &kept.list)
     }
 
+    /// Where the session first was in a room of a partition, as far as that is known; `Err` where it was forgotten.
+    pub fn first_on(&self, line: Line) -> Result<Option<Offset>, Forgotten> {
+        if self.0.as_ref().is_some_and(|kept| kept.floor.on(line).is_some()) {
+            return Err(Forgotten);
+        }
+        Ok(self.list().find_map(|change| change.partition.filter(|partition| partition.line == line)))
+    }
+
     /// Takes note of the next change. Those of `keep_ms` before it and older are forgotten: nobody resumes from there.
     pub fn note(&mut self, change: Change, keep_ms: u64) {
         let kept = self.0.get_or_insert_default();
         let oldest_ms = change.after.ms.saturating_sub(keep_ms);
-        if let Some(last) = kept.list.back()
-            && (last.after, &last.room, last.joined) == (change.after, &change.room, !change.joined)
-        {
+        if kept.list.back().is_some_and(|last| *last == Change { joined: !change.joined, ..change.clone() }) {
             // Undone, and nothing came in between.
             kept.list.pop_back();
             if **kept == Kept::default() {
@@ -65,26 +85,30 @@ impl Changes {
         while let Some(first) = kept.list.front()
             && (first.after.ms < oldest_ms || kept.list.len() > MAX_CHANGES)
         {
-            kept.floor = kept.floor.max(first.after);
+            let position = kept.floor.control().position.max(first.after);
+            kept.floor.set(Offset { position, ..Offset::default() });
+            first.partition.iter().for_each(|partition| kept.floor.set(*partition));
             kept.list.pop_front();
         }
     }
 
-    /// The rooms at `position`, when they are `rooms` after all changes; `None` where that is not known any more.
-    pub fn rooms_at(&self, position: Position, rooms: &[Room]) -> Option<Vec<Room>> {
-        let mut rooms = rooms.to_vec();
-        if position < self.floor() {
+    /// The rooms that a line has events of, as of `at`, when they are `rooms` after all changes; `None` where that is not
+    /// known any more.
+    pub fn rooms_at(&self, at: Offset, rooms: &[Room], partitions: Partitions) -> Option<Vec<Room>> {
+        let floor = self.0.as_ref().and_then(|kept| kept.floor.on(at.line)).unwrap_or_default();
+        if at.position < floor.position {
             return None;
         }
-        for change in self.after(position).rev() {
+        let mut rooms: Vec<_> = rooms.iter().filter(|room| partitions.may_bring(at.line, room)).cloned().collect();
+        for change in self.after(at).rev() {
             set(&mut rooms, &change.room, !change.joined);
         }
         Some(rooms)
     }
 
-    /// What changed for events after `position`.
-    pub fn after(&self, position: Position) -> impl DoubleEndedIterator<Item = &Change> {
-        self.list().filter(move |change| change.after >= position)
+    /// What changed for events after `at` on its line.
+    pub fn after(&self, at: Offset) -> impl DoubleEndedIterator<Item = &Change> {
+        self.list().filter(move |change| change.on(at.line).is_some_and(|after| after >= at.position))
     }
 
     /// Bytes that it holds, near enough for limits.
@@ -93,11 +117,15 @@ impl Changes {
     }
 }
 
-/// What turns the rooms `before` into those of `now`.
-pub fn difference(after: Position, before: &[Room], now: &[Room]) -> Vec<Change> {
+/// The changes of a line are not known back to where the session first was on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forgotten;
+
+/// What turns the rooms `before` into those of `now`: each room, and whether it was joined.
+pub fn difference<'a>(before: &'a [Room], now: &'a [Room]) -> impl Iterator<Item = (&'a Room, bool)> {
     let left = before.iter().filter(|room| !now.contains(room)).map(|room| (room, false));
     let new = now.iter().filter(|room| !before.contains(room)).map(|room| (room, true));
-    left.chain(new).map(|(room, joined)| Change { after, room: room.clone(), joined }).collect()
+    left.chain(new)
 }
 
 /// Puts a room into a list, or takes it out.
@@ -117,8 +145,12 @@ mod tests {
         Position { ms, seq: 0 }
     }
 
+    fn offset(ms: u64) -> Offset {
+        Offset { position: at(ms), ..Offset::default() }
+    }
+
     fn note(changes: &mut Changes, ms: u64, room: &str, joined: bool) {
-        changes.note(Change { after: at(ms), room: room.into(), joined }, 100);
+        changes.note(Change { after: at(ms), partition: None, room: room.into(), joined }, 100);
     }
 
     #[test]
@@ -127,7 +159,7 @@ mod tests {
         note(&mut changes, 10, "a", true);
         note(&mut changes, 20, "b", true);
         note(&mut changes, 30, "a", false);
-        let rooms = |ms| changes.rooms_at(at(ms), &["b".into()]).unwrap().join(" ");
+        let rooms = |ms| changes.rooms_at(offset(ms), &["b".into()], Partitions::ONE).unwrap().join(" ");
         assert_eq!([10, 11, 20, 21, 30, 31].map(rooms), ["", "a", "a", "b a", "b a", "b"]);
         let read = Changes::known(changes.floor(), changes.list().cloned());
         assert_eq!(read, changes);
@@ -138,16 +170,43 @@ mod tests {
         let mut changes = Changes::default();
         note(&mut changes, 10, "a", true);
         note(&mut changes, 111, "b", true);
-        assert_eq!((changes.floor(), changes.rooms_at(at(9), &[])), (at(10), None));
-        assert!(changes.rooms_at(at(10), &[]).is_some());
+        let known = |changes: &Changes, ms| changes.rooms_at(offset(ms), &[], Partitions::ONE).is_some();
+        assert_eq!((changes.floor(), known(&changes, 9), known(&changes, 10)), (offset(10).into(), false, true));
         for _ in 0..100 {
             note(&mut changes, 112, "b", false);
         }
-        assert!(changes.list().count() <= MAX_CHANGES && changes.floor() == at(112));
-        assert_eq!(Changes::known(Position::default(), []), Changes::default());
+        assert!(changes.list().count() <= MAX_CHANGES && changes.floor() == offset(112).into());
+        assert_eq!(Changes::known(Place::default(), []), Changes::default());
         let mut undone = Changes::default();
         note(&mut undone, 10, "a", true);
         note(&mut undone, 10, "a", false);
         assert_eq!(undone, Changes::default(), "holds nothing for a change that was undone");
+    }
+
+    #[test]
+    fn each_partition_has_its_own_changes() {
+        let partitions = Partitions::new(8, 0);
+        let (a, b) = (partitions.of("a"), partitions.of("b"));
+        assert_ne!(a, b);
+        let mut changes = Changes::default();
+        for (control, line, ms, room, joined) in
+            [(10, a, 50, "a", true), (11, b, 7, "b", true), (11, a, 60, "a", false)]
+        {
+            let partition = Some(Offset { line, position: at(ms), ..Offset::default() });
+            changes.note(Change { after: at(control), partition, room: room.into(), joined }, 100);
+        }
+        let rooms = |line, ms| {
+            let at = Offset { line, ..offset(ms) };
+            changes.rooms_at(at, &["b".into()], partitions).unwrap().join(" ")
+        };
+        assert_eq!([50, 51, 60, 61].map(|ms| rooms(a, ms)), ["", "a", "a", ""]);
+        assert_eq!([7, 8, 99].map(|ms| rooms(b, ms)), ["", "b", "b"]);
+        assert_eq!([10, 11, 12].map(|ms| rooms(Line::CONTROL, ms)), ["", "a", "b"]);
+        assert_eq!(changes.first_on(b).unwrap().unwrap().position, at(7));
+        let partition = Some(Offset { line: b, position: at(9), ..Offset::default() });
+        changes.note(Change { after: at(111), partition, room: "b".into(), joined: false }, 100);
+        assert!(changes.first_on(a) == Err(Forgotten) && changes.first_on(b).is_ok());
+        let before = Offset { line: a, ..offset(49) };
+        assert_eq!(changes.rooms_at(before, &[], partitions), None);
     }
 }

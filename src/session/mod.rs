@@ -11,6 +11,7 @@ pub mod connection_limiter;
 pub mod cut;
 pub mod forwarded;
 pub mod keys;
+pub mod lines;
 pub mod outbox;
 pub mod pace;
 pub mod parked;
@@ -31,9 +32,12 @@ use crate::model::id::Id;
 use crate::model::millis::Millis;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::{Offset, Position};
+use crate::model::partition::Line;
+use crate::model::place::{LineSet, Place};
 use crate::presence::Ticket;
 use changes::Changes;
 use connection::ConnectionKey;
+use lines::SessionLines;
 use std::sync::Arc;
 
 /// A client in one namespace. Its id is what the frontend sees as `socket.id`.
@@ -50,8 +54,10 @@ pub struct Session {
     pub identity: Arc<Identity>,
     /// The handshake auth without the token, raw JSON; `None` for an empty object.
     pub auth: Option<Box<str>>,
-    /// The log's position when it began: what it may resume from before it received anything.
+    /// The control line's position when it began: what it may resume from before it received anything.
     pub start: Offset,
+    /// The other lines of the log, where it has partitions.
+    pub lines: Option<Box<SessionLines>>,
     /// When its token ends, on the shard's clock.
     pub expires: Option<Millis>,
     /// The last stored event that was put into its outbox.
@@ -80,5 +86,34 @@ impl Session {
     /// The text of its user's claim.
     pub fn user(&self) -> Option<&str> {
         self.identity.user.as_ref().map(|user| user.as_str())
+    }
+
+    /// It begins here.
+    pub fn begin_at(&mut self, here: &Place) {
+        self.start = here.control();
+        self.lines = SessionLines::begin(here);
+    }
+
+    /// Where it began.
+    pub fn start(&self) -> Place {
+        self.lines.as_ref().map_or_else(|| self.start.into(), |lines| lines.start.clone())
+    }
+
+    /// The partitions that a place of its client names.
+    pub fn line_set(&self) -> LineSet {
+        self.lines.as_ref().map_or_else(LineSet::default, |lines| lines.set)
+    }
+
+    /// A stored event was put into its outbox.
+    pub fn note_last(&mut self, offset: Offset) {
+        self.last = offset.position;
+        if let Some(lines) = &mut self.lines {
+            lines.last = offset.line;
+        }
+    }
+
+    /// The line of the last stored event.
+    pub fn last_line(&self) -> Line {
+        self.lines.as_ref().map_or(Line::CONTROL, |lines| lines.last)
     }
 }

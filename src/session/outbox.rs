@@ -2,13 +2,14 @@
 
 use crate::model::event::{Delivery, Event, Format};
 use crate::model::offset::{Offset, Position};
+use crate::model::place::Place;
 use crate::protocol::socketio_encode::Encoded;
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// An event as one shard holds it: its counter is not shared with other shards, between whose cores it would go to and fro.
 pub struct LocalDelivery(Arc<Delivery>);
@@ -28,9 +29,21 @@ impl Deref for LocalDelivery {
     }
 }
 
+/// An event for clients that are at the same place of a log with partitions once they have it. The place is that of the
+/// moment of the delivery, so it cannot be found out when the event is encoded.
+pub struct PlacedDelivery {
+    /// The event.
+    pub event: Arc<Event>,
+    /// The text of the place.
+    pub place: Box<str>,
+    encoded: [OnceLock<Bytes>; 5],
+}
+
 /// One thing to write.
 #[derive(Clone)]
 pub enum Frame {
+    /// An event from a log with partitions.
+    Placed(Arc<PlacedDelivery>),
     /// An event from the log, shared by all its receivers, encoded when it is written.
     Event(Arc<LocalDelivery>),
     /// A Socket.IO packet for this connection alone.
@@ -47,18 +60,31 @@ impl Frame {
         Self::Event(LocalDelivery::new(Arc::new(Delivery::new(event))))
     }
 
-    /// Where in the log it is, if it is a stored event.
-    fn position(&self) -> Option<Position> {
+    /// An event for clients that are at this place once they have it.
+    pub fn placed(event: Arc<Event>, place: &Place) -> Self {
+        let place = place.to_string().into();
+        Self::Placed(Arc::new(PlacedDelivery { event, place, encoded: Default::default() }))
+    }
+
+    /// The event, if it is one that clients share.
+    fn event_of(&self) -> Option<&Event> {
         match self {
-            Self::Event(delivery) if !delivery.event.draft.volatile => Some(delivery.event.offset.position),
+            Self::Event(delivery) => Some(&delivery.event),
+            Self::Placed(delivery) => Some(&delivery.event),
             _ => None,
         }
+    }
+
+    /// Where in the log it is, if it is a stored event.
+    fn offset(&self) -> Option<Offset> {
+        self.event_of().filter(|event| !event.draft.volatile).map(|event| event.offset)
     }
 
     /// Bytes it counts for in the outbox, the same whatever the transport.
     pub fn size(&self) -> usize {
         match self {
             Self::Event(delivery) => delivery.event.size(),
+            Self::Placed(delivery) => delivery.event.size() + delivery.place.len(),
             Self::Packet(packet) => packet.text.len() + packet.attachments.iter().map(Vec::len).sum::<usize>(),
             Self::Engine(bytes) | Self::Raw(bytes) => bytes.len(),
         }
@@ -121,7 +147,7 @@ fn gone(frame: &Frame, size: usize) {
 
 /// Bytes of memory of one frame.
 fn own(frame: &Frame, size: usize) -> usize {
-    size_of::<Frame>() + if matches!(frame, Frame::Event(_)) { 0 } else { size }
+    size_of::<Frame>() + if frame.event_of().is_some() { 0 } else { size }
 }
 
 /// A queue of frames, counted in bytes. Idle connections have an empty one, which is a null pointer.
@@ -204,14 +230,14 @@ impl Outbox {
 
     /// The first stored event that waits behind so many frames. What was encoded for one client alone is not looked at.
     pub fn first_event(&self, behind: usize) -> Option<Position> {
-        self.frames().skip(behind).find_map(Frame::position)
+        self.frames().skip(behind).find_map(Frame::offset).map(|offset| offset.position)
     }
 
     /// Whether the event of this offset waits.
     pub fn has_event(&self, offset: &Offset) -> bool {
         let suffix = format!("\"offset\":\"{offset}\"}}");
         self.frames().any(|frame| match frame {
-            Frame::Event(_) => frame.position() == Some(offset.position),
+            Frame::Event(_) | Frame::Placed(_) => frame.offset() == Some(*offset),
             // A `/ws` client's own copy ends with its offset.
             Frame::Raw(bytes) => bytes.ends_with(suffix.as_bytes()),
             Frame::Packet(_) | Frame::Engine(_) => false,
@@ -269,14 +295,14 @@ impl Outbox {
             let size = frame.size();
             queue.bytes -= size;
             gone(&frame, size);
-            lost += usize::from(matches!(frame, Frame::Event(_)));
+            lost += usize::from(frame.event_of().is_some());
         }
         lost
     }
 
     /// Forgets everything; how many events were lost with it.
     pub fn clear(&mut self) -> usize {
-        let events = self.frames().filter(|frame| matches!(frame, Frame::Event(_))).count();
+        let events = self.frames().filter(|frame| frame.event_of().is_some()).count();
         *self = Self::default();
         events
     }
@@ -298,6 +324,17 @@ pub fn encode(frame: &Frame, format: Format, with_offset: bool) -> Cow<'_, [u8]>
             Format::SocketIoPayload => socketio::event_payload(event, with_offset),
             Format::JsonFrame => plain_ws::event_frame(event),
             Format::Sse => sse::event_block(event),
+        })),
+        (Frame::Placed(delivery), _) => Cow::Borrowed(delivery.encoded[format as usize].get_or_init(|| {
+            let (event, place) = (&*delivery.event, &*delivery.place);
+            let offset = with_offset.then_some(place);
+            match format {
+                Format::SocketIoFrames => socketio::event_frames_at(event, offset),
+                Format::SocketIoTextFrames => socketio::event_text_frames_at(event, offset),
+                Format::SocketIoPayload => socketio::event_payload_at(event, offset),
+                Format::JsonFrame => plain_ws::event_frame_at(event, place),
+                Format::Sse => sse::event_block_at(event, place),
+            }
         })),
         (Frame::Packet(packet), Format::SocketIoPayload) => Cow::Owned(packet.payload().into()),
         (Frame::Packet(packet), Format::SocketIoTextFrames) => Cow::Owned(packet.text_frames().into()),

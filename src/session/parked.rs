@@ -6,6 +6,8 @@ use crate::model::id::Id;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::{Offset, Position};
+use crate::model::partition::Line;
+use crate::model::place::Place;
 use crate::model::provenance::Provenance;
 use crate::session::changes::Changes;
 use std::sync::Arc;
@@ -31,28 +33,50 @@ pub struct Parked {
     /// How they changed, as far back as a resume may reach.
     pub changes: Changes,
     /// Where it began: the resume point of a client that received nothing yet.
-    pub start: Offset,
+    pub start: Place,
     /// The last stored event that was sent to it.
     pub last: Position,
-    /// Where the log stood when its connection was lost. If it has the last event, it missed nothing before.
-    pub at: Position,
+    /// Its line.
+    pub last_line: Line,
+    /// Where the log stood when its connection was lost, on each line that ever brought events to it. If it has the last
+    /// event, it missed nothing before.
+    pub at: Place,
     /// How often it was taken up on another connection.
     pub moves: u32,
 }
 
 impl Parked {
-    /// Where the client continues, given the offset it names. Between the last event that it was sent and the moment its
-    /// connection was lost there was no event for it.
-    pub fn resume_from(&self, offset: Option<Offset>) -> Offset {
-        // The stock client may still have the offset of an older session, or of an older epoch of the log
-        // (docs/protocol/socketio.md section 4.2); then it has received nothing of this session.
-        let named =
-            offset.filter(|offset| offset.epoch == self.start.epoch).map_or(self.start.position, |o| o.position);
-        let position = named.max(self.start.position);
-        Offset {
-            epoch: self.start.epoch,
-            position: if position >= self.last { position.max(self.at) } else { position },
-            line: self.start.line,
+    /// Where the client continues, given the place it names. Between the last event that it was sent and the moment its
+    /// connection was lost there was no event for it. `None`: it does not name a partition that the session came to so long
+    /// ago that it is not known where that was.
+    pub fn resume_from(&self, named: Option<&Place>) -> Option<Place> {
+        let mut place = Place::default();
+        for at in self.at.offsets() {
+            // The stock client may still have the offset of an older session, or of an older epoch of the log
+            // (docs/protocol/socketio.md section 4.2); then it has received nothing of this session.
+            let named = named.and_then(|named| named.on(at.line));
+            place.set(match (self.began_on(at), named) {
+                (Some(began), Some(named)) if named.epoch == began.epoch => later(began, named),
+                (Some(began), _) => began,
+                (None, named) => named?,
+            });
+        }
+        if place.on(self.last_line).is_some_and(|offset| offset.position >= self.last) {
+            for at in self.at.offsets() {
+                if let Some(known) = place.on(at.line).filter(|known| known.epoch == at.epoch) {
+                    place.set(later(known, at));
+                }
+            }
+        }
+        Some(place)
+    }
+
+    /// Where a line began to bring events to it. A place of an earlier moment does not name a partition that came later.
+    fn began_on(&self, at: Offset) -> Option<Offset> {
+        match self.start.on(at.line) {
+            Some(start) => Some(start),
+            // It may have left the room at once, before anything came.
+            None => self.changes.first_on(at.line).ok().map(|first| first.unwrap_or(at)),
         }
     }
 
@@ -100,16 +124,24 @@ impl Parked {
     }
 }
 
+/// The later of two offsets of an epoch.
+fn later(one: Offset, other: Offset) -> Offset {
+    Offset { position: one.position.max(other.position), ..one }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     use crate::model::offset::Epoch;
-    use crate::model::partition::Line;
     use crate::session::changes::Change;
 
     fn at(ms: u64) -> Position {
         Position { ms, seq: 0 }
+    }
+
+    fn offset(epoch: u32, ms: u64) -> Offset {
+        Offset { epoch: Epoch(epoch), position: at(ms), line: Line::CONTROL }
     }
 
     fn parked() -> Parked {
@@ -121,9 +153,10 @@ mod tests {
             provenances: Vec::new(),
             decided_on: None,
             changes: Changes::default(),
-            start: Offset { epoch: Epoch(7), position: at(10), line: Line::CONTROL },
+            start: offset(7, 10).into(),
             last: at(20),
-            at: at(50),
+            last_line: Line::CONTROL,
+            at: offset(7, 50).into(),
             moves: 0,
         }
     }
@@ -142,27 +175,54 @@ mod tests {
     #[test]
     fn a_quiet_client_continues_from_where_it_went() {
         let parked = parked();
-        let from = |epoch, ms| {
-            parked.resume_from(Some(Offset { epoch: Epoch(epoch), position: at(ms), line: Line::CONTROL })).position
-        };
+        let named =
+            |parked: &Parked, named: Option<Place>| parked.resume_from(named.as_ref()).unwrap().control().position;
+        let from = |epoch, ms| named(&parked, Some(offset(epoch, ms).into()));
         assert_eq!(from(7, 15), at(15), "it did not get the last event");
         assert_eq!(from(7, 20), at(50), "it has all that was its own");
         assert_eq!(from(7, 60), at(60), "it has seen more, by another node");
         assert_eq!(from(7, 5), at(10), "an offset of a session before");
         assert_eq!(from(8, 99), at(10), "an offset of another life of the log");
-        assert_eq!(parked.resume_from(None).position, at(10), "it received nothing of what was sent");
-        let quiet = Parked { last: Position::default(), ..parked };
-        assert_eq!(quiet.resume_from(None).position, at(50), "nothing was sent");
+        assert_eq!(named(&parked, None), at(10), "it received nothing of what was sent");
+        let quiet = Parked { last: Position::default(), ..parked.clone() };
+        assert_eq!(named(&quiet, None), at(50), "nothing was sent");
+    }
+
+    #[test]
+    fn a_place_from_before_a_partition_came_does_not_name_it() {
+        let line = |number| Line::new(number).unwrap();
+        let on = |number, ms| Offset { line: line(number), ..offset(7, ms) };
+        let place = |offsets: &[Offset]| {
+            let mut place = Place::default();
+            offsets.iter().for_each(|offset| place.set(*offset));
+            place
+        };
+        let change = Change { after: at(30), partition: Some(on(2, 5)), room: "b".into(), joined: true };
+        let parked = Parked {
+            start: place(&[on(0, 10), on(1, 4)]),
+            changes: Changes::known(Place::default(), [change]),
+            last: at(9),
+            last_line: line(2),
+            at: place(&[on(0, 50), on(1, 8), on(2, 12)]),
+            ..parked()
+        };
+        let from = |named: &[Offset]| parked.resume_from(Some(&place(named))).unwrap();
+        assert_eq!(from(&[on(0, 20), on(1, 6)]), place(&[on(0, 20), on(1, 6), on(2, 5)]));
+        assert_eq!(from(&[on(0, 30), on(1, 6), on(2, 8)]), place(&[on(0, 30), on(1, 6), on(2, 8)]));
+        assert_eq!(from(&[on(0, 30), on(1, 6), on(2, 9)]), parked.at, "it has the last event");
+        let forgotten = Parked { changes: Changes::known(place(&[on(0, 30), on(2, 5)]), []), ..parked.clone() };
+        assert_eq!(forgotten.resume_from(Some(&place(&[on(0, 30)]))), None);
+        assert!(forgotten.resume_from(Some(&place(&[on(0, 30), on(2, 6)]))).is_some());
     }
 
     #[test]
     fn rooms_that_are_not_kept_leave_no_trace() {
-        let change = |room: &str, joined| Change { after: at(20), room: room.into(), joined };
+        let change = |room: &str, joined| Change { after: at(20), partition: None, room: room.into(), joined };
         let mut parked = Parked {
             rooms: vec!["a".into(), "b".into(), "c".into()],
             provenances: vec![("b".into(), Provenance::Rule), ("a".into(), Provenance::Grant)],
             changes: Changes::known(
-                at(5),
+                offset(0, 5).into(),
                 [change("a", true), change("b", true), change("x", false), change("y", false)],
             ),
             ..parked()
@@ -172,6 +232,6 @@ mod tests {
         parked.keep_rooms(vec![("b".into(), Provenance::Rule)], |room| &**room == "y");
         assert_eq!(parked.rooms.join(" "), "b");
         let changed: Vec<_> = parked.changes.list().map(|change| &*change.room).collect();
-        assert_eq!((changed, parked.changes.floor()), (vec!["b", "y"], at(5)));
+        assert_eq!((changed, parked.changes.floor()), (vec!["b", "y"], offset(0, 5).into()));
     }
 }

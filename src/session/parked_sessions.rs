@@ -150,7 +150,9 @@ mod tests {
     use crate::auth::Identity;
     use crate::auth::identity::UserId;
     use crate::model::namespaces::NamespaceIndex;
-    use crate::model::offset::{Offset, Position};
+    use crate::model::offset::Position;
+    use crate::model::partition::Line;
+    use crate::model::place::Place;
     use crate::session::changes::Changes;
     use std::sync::Arc;
 
@@ -164,9 +166,10 @@ mod tests {
             provenances: Vec::new(),
             decided_on: None,
             changes: Changes::default(),
-            start: Offset::default(),
+            start: Place::default(),
             last: Position::default(),
-            at: Position::default(),
+            last_line: Line::CONTROL,
+            at: Place::default(),
             moves: 0,
         }
     }

@@ -7,6 +7,8 @@ use crate::model::id::Id;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::{Offset, Position};
+use crate::model::partition::Line;
+use crate::model::place::Place;
 use crate::model::provenance::Provenance;
 use crate::session::changes::{Change, Changes};
 use crate::session::parked::Parked;
@@ -31,16 +33,26 @@ pub(super) struct Written<'a> {
     /// Digest of the claims that decided, where that matters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     claims: Option<String>,
-    /// Place, room, and whether it was joined.
+    /// Position, with the offset in the room's partition behind it where there are several; room, and whether it was joined.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) changes: Vec<(String, Room, bool)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     changes_after: Option<String>,
     start: String,
     last: String,
+    /// The number of its line.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    last_line: u8,
     at: String,
+    /// The whole place, where the log has partitions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    place: Option<String>,
     #[serde(default)]
     moves: u32,
+}
+
+fn is_zero(number: &u8) -> bool {
+    *number == 0
 }
 
 impl Parked {
@@ -61,10 +73,15 @@ impl Parked {
             by: if with_rooms { self.memberships().map(|(_, by)| by.code()).collect() } else { String::new() },
             claims: self.claims_matter().then(|| self.deciding_claims().to_text()),
             changes: if with_rooms { self.changes.list().map(change_to_text).collect() } else { Vec::new() },
-            changes_after: (floor != Position::default()).then(|| floor.to_string()),
+            changes_after: (floor != Place::default()).then(|| match floor.lines().is_empty() {
+                true => floor.control().position.to_string(),
+                false => floor.to_string(),
+            }),
             start: self.start.to_string(),
             last: self.last.to_string(),
-            at: self.at.to_string(),
+            last_line: self.last_line.number(),
+            at: self.at.control().position.to_string(),
+            place: (!self.at.lines().is_empty()).then(|| self.at.to_string()),
             moves: self.moves,
         }
     }
@@ -88,7 +105,12 @@ impl Parked {
         let codes = written.by.chars().map(Provenance::from_code).chain(std::iter::repeat(Provenance::Answered));
         let provenances = written.rooms.iter().cloned().zip(codes).collect();
         let decided_on = written.claims.as_deref().and_then(ClaimsDigest::from_text);
-        let floor = written.changes_after.map_or(Some(Position::default()), |text| Position::parse(&text))?;
+        let floor = written.changes_after.map_or_else(|| Some(Place::default()), |text| floor_from_text(&text))?;
+        let start = Place::parse(&written.start)?;
+        let at = match written.place {
+            Some(place) => Place::parse(&place)?,
+            None => Place::from(Offset { position: Position::parse(&written.at)?, ..start.control() }),
+        };
         Some(Self {
             id: written.id,
             namespace,
@@ -97,32 +119,49 @@ impl Parked {
             provenances,
             decided_on,
             changes: Changes::known(floor, changes),
-            start: Offset::parse(&written.start)?,
+            start,
             last: Position::parse(&written.last)?,
-            at: Position::parse(&written.at)?,
+            last_line: Line::new(written.last_line)?,
+            at,
             moves: written.moves,
         })
     }
 }
 
 pub(super) fn change_to_text(change: &Change) -> (String, Room, bool) {
-    (change.after.to_string(), change.room.clone(), change.joined)
+    let position = change.after;
+    let text = match change.partition {
+        None => position.to_string(),
+        Some(offset) => format!("{position}/{}/{offset}", offset.line),
+    };
+    (text, change.room.clone(), change.joined)
 }
 
-fn change_from_text((after, room, joined): (String, Room, bool)) -> Option<Change> {
-    Some(Change { after: Position::parse(&after)?, room, joined })
+fn change_from_text((text, room, joined): (String, Room, bool)) -> Option<Change> {
+    let Some((after, partition)) = text.split_once('/') else {
+        return Some(Change { after: Position::parse(&text)?, partition: None, room, joined });
+    };
+    let (line, offset) = partition.split_once('/')?;
+    let partition = Some(Offset { line: Line::new(line.parse().ok()?)?, ..Offset::parse(offset)? });
+    Some(Change { after: Position::parse(after)?, partition, room, joined })
+}
+
+/// A position, or a place.
+fn floor_from_text(text: &str) -> Option<Place> {
+    let position = Position::parse(text).map(|position| Offset { position, ..Offset::default() }.into());
+    position.or_else(|| Place::parse(text))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::offset::Epoch;
-    use crate::model::partition::Line;
     use serde_json::json;
 
     #[test]
     fn read_back_as_written() {
         let at = |ms| Position { ms, seq: 1 };
+        let offset = |line, ms| Offset { epoch: Epoch(7), position: at(ms), line: Line::new(line).unwrap() };
         for user in [None, Some(json!(7)), Some(json!("7\"é"))] {
             let user = user.map(|claim| UserId::from_claim(Some(&claim)).unwrap());
             let grants = Grants::from_claim(Some(&json!(["a", "b:*"]))).unwrap();
@@ -134,12 +173,31 @@ mod tests {
                 rooms: vec!["a".into(), "b:\"1".into(), "c".into()],
                 provenances: vec![("a".into(), Provenance::Auto), ("b:\"1".into(), Provenance::Asked)],
                 decided_on: None,
-                changes: Changes::known(at(1), [Change { after: at(2), room: "a".into(), joined: true }]),
-                start: Offset { epoch: Epoch(7), position: at(1), line: Line::CONTROL },
+                changes: Changes::known(
+                    Offset { position: at(1), ..Offset::default() }.into(),
+                    [Change { after: at(2), partition: None, room: "a".into(), joined: true }],
+                ),
+                start: offset(0, 1).into(),
                 last: at(2),
-                at: at(3),
+                last_line: Line::CONTROL,
+                at: offset(0, 3).into(),
                 moves: 2,
             };
+            assert!(!parked.to_record().contains("line") && !parked.to_record().contains("place"));
+            let mut over_lines = parked.clone();
+            over_lines.start.set(offset(4, 5));
+            over_lines.at.set(offset(5, 6));
+            over_lines.last_line = offset(4, 5).line;
+            let mut floor = over_lines.changes.floor();
+            floor.set(offset(9, 1));
+            let change = Change { after: at(2), partition: Some(offset(5, 4)), room: "c".into(), joined: true };
+            over_lines.changes = Changes::known(floor, [change]);
+            let read = Parked::from_record(&over_lines.to_record(), parked.namespace).unwrap();
+            assert_eq!(
+                (&read.start, read.last_line, &read.at),
+                (&over_lines.start, over_lines.last_line, &over_lines.at)
+            );
+            assert_eq!(read.changes, over_lines.changes);
             let read = Parked::from_record(&parked.to_record(), parked.namespace).unwrap();
             assert_eq!((&read.identity, &read.changes), (&parked.identity, &parked.changes));
             assert!(read.memberships().eq(parked.memberships()));

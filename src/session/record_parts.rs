@@ -212,6 +212,10 @@ mod tests {
         Position { ms, seq: 0 }
     }
 
+    fn offset(ms: u64) -> Offset {
+        Offset { epoch: Epoch(7), position: at(ms), line: Line::CONTROL }
+    }
+
     fn parked(rooms: usize) -> Parked {
         let rooms: Vec<Room> = (0..rooms).map(name).collect();
         Parked {
@@ -222,9 +226,10 @@ mod tests {
             rooms,
             decided_on: None,
             changes: Changes::default(),
-            start: Offset { epoch: Epoch(7), position: at(1), line: Line::CONTROL },
+            start: offset(1).into(),
             last: at(1),
-            at: at(1),
+            last_line: Line::CONTROL,
+            at: offset(1).into(),
             moves: 0,
         }
     }
@@ -242,9 +247,9 @@ mod tests {
             parked.provenances.push((room.clone(), by));
         }
         if was_in != by.is_some() {
-            parked.changes.note(Change { after: at(ms), room, joined: by.is_some() }, 50);
+            parked.changes.note(Change { after: at(ms), partition: None, room, joined: by.is_some() }, 50);
         }
-        parked.at = at(ms);
+        parked.at = offset(ms).into();
     }
 
     /// The fields of a node's hash that belong to one session.
@@ -277,7 +282,7 @@ mod tests {
             rooms
         };
         assert_eq!(sorted(read), sorted(parked));
-        assert_eq!((&read.changes, read.at, read.id), (&parked.changes, parked.at, parked.id));
+        assert_eq!((&read.changes, &read.at, read.id), (&parked.changes, &parked.at, parked.id));
     }
 
     proptest! {

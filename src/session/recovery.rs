@@ -7,10 +7,12 @@ use crate::model::command::{SessionCommand, Subject};
 use crate::model::names::EVERYBODY;
 use crate::model::names::Room;
 use crate::model::offset::{Offset, Position};
+use crate::model::partition::{Line, Partitions};
+use crate::model::place::Place;
 use crate::session::changes;
 use crate::session::changes::Change;
 use crate::session::parked::Parked;
-use crate::session::replay::Replay;
+use crate::session::replay::{Missing, Replay};
 use std::cell::RefCell;
 use std::sync::Arc;
 
@@ -91,62 +93,124 @@ impl From<Gap> for Lost {
     }
 }
 
-/// The cursor with which a session gets what it missed in (`after`, `here`], each event by the rooms that the session was in
-/// just then: those it joined and left itself, and those that the backend changed while no node had the session. Afterwards
-/// `parked` is the session as of `here`.
+/// The cursor with which a session gets what it missed in (`after`, `here`] of each of its lines, each event by the rooms that
+/// the session was in just then: those it joined and left itself, and those that the backend changed while no node had the
+/// session. `after` names the lines of `parked.at`. Afterwards `parked` is the session as of `here`.
 ///
 /// # Errors
 /// When it cannot be proven that the window has all of that.
 pub fn take_up(
     parked: &mut Parked,
     window: &impl RecentLog,
-    here: Offset,
+    here: &Place,
     namespace: &str,
-    after: Offset,
+    after: &Place,
 ) -> Result<Replay, Lost> {
-    provable(window, here, after, namespace, &[parked.id.to_string().into(), EVERYBODY.into()])?;
-    if parked.at > here.position {
-        // Its rooms are those of a later position than this shard has reached.
-        return Err(Gap::Future.into());
-    }
-    let (id, identity) = (parked.id, parked.identity.clone());
-    let first = parked.changes.rooms_at(after.position, &parked.rooms).ok_or(Lost::Rooms)?;
-    let covered = |from: Position, rooms: &[Room]| window.covers(Offset { position: from, ..after }, namespace, rooms);
-    covered(after.position, &first)?;
-    let mut rooms = first.clone();
-    let mut changes: Vec<Change> = parked.changes.after(after.position).cloned().collect();
-    for change in &changes {
-        changes::set(&mut rooms, &change.room, change.joined);
-        if change.joined {
-            covered(change.after, std::slice::from_ref(&change.room))?;
+    let own = [parked.id.to_string().into(), EVERYBODY.into()];
+    let mut lines = Vec::new();
+    for after in after.offsets() {
+        let here = here.on(after.line).ok_or(Gap::ForeignEpoch)?;
+        provable_on(window, here, after, namespace, &own)?;
+        if parked.at.on(after.line).is_some_and(|at| at.position > here.position) {
+            // Its rooms are those of a later position than this shard has reached.
+            return Err(Gap::Future.into());
         }
+        lines.push(missed_on(parked, window, namespace, after)?);
     }
-    let user = identity.user.as_ref().map(|user| user.as_str());
-    let subject = Subject { session: &id, namespace, user };
-    let orders = window.commands(Offset { epoch: parked.start.epoch, position: parked.at, line: parked.start.line })?;
-    for (position, order) in orders.into_iter().take_while(|(position, _)| *position <= here.position) {
-        let before = rooms.clone();
-        if !order.apply(subject, &mut rooms) {
+    apply_commands(parked, window, here, namespace, &mut lines)?;
+    parked.at = here.only(lines.iter().map(|line| line.after.line).collect());
+    Ok(Replay::new(&parked.id, lines, here))
+}
+
+/// What the session missed of one line, by its own changes of rooms.
+fn missed_on(parked: &Parked, window: &impl RecentLog, namespace: &str, after: Offset) -> Result<Missing, Lost> {
+    let rooms = parked.changes.rooms_at(after, &parked.rooms, window.partitions()).ok_or(Lost::Rooms)?;
+    window.covers(after, namespace, &rooms)?;
+    let changes: Vec<Change> = parked.changes.after(after).cloned().collect();
+    changes.iter().try_for_each(|change| covered(window, namespace, change, after))?;
+    Ok(Missing { after, rooms, changes })
+}
+
+/// Whether the window has what a room had on a line since it was joined.
+fn covered(window: &impl RecentLog, namespace: &str, change: &Change, line: Offset) -> Result<(), Gap> {
+    match change.on(line.line).filter(|_| change.joined) {
+        Some(position) => window.covers(Offset { position, ..line }, namespace, std::slice::from_ref(&change.room)),
+        None => Ok(()),
+    }
+}
+
+/// Applies the commands of the meantime, up to where the shard is on the control line.
+fn apply_commands(
+    parked: &mut Parked,
+    window: &impl RecentLog,
+    here: &Place,
+    namespace: &str,
+    lines: &mut Vec<Missing>,
+) -> Result<(), Lost> {
+    let (id, identity) = (parked.id, parked.identity.clone());
+    let subject = Subject { session: &id, namespace, user: identity.user.as_ref().map(|user| user.as_str()) };
+    let commands = window.commands(parked.at.control())?;
+    // The last change in each partition: the changes of a session are in the same order on all lines.
+    let mut noted = parked.at.clone();
+    for (after, command) in commands.into_iter().take_while(|(after, _)| *after <= here.control().position) {
+        let before = parked.rooms.clone();
+        if !command.apply(subject, &mut parked.rooms) {
             return Err(Lost::Disconnected);
         }
-        for change in changes::difference(position, &before, &rooms) {
-            if change.joined {
-                covered(change.after, std::slice::from_ref(&change.room))?;
+        for (room, joined) in changes::difference(&before, &parked.rooms) {
+            let partition = match window.partitions().of(room) {
+                Line::CONTROL => None,
+                line => Some(where_issued(&command, line, &noted, here)?),
+            };
+            let change = Change { after, partition, room: room.clone(), joined };
+            if let Some(partition) = partition {
+                noted.set(partition);
+                if lines.iter().all(|known| known.after.line != partition.line) {
+                    lines.push(Missing { after: partition, rooms: Vec::new(), changes: Vec::new() });
+                }
             }
-            parked.changes.note(change.clone(), u64::MAX);
-            changes.push(change);
+            for known in lines.iter_mut().filter(|known| change.on(known.after.line).is_some()) {
+                covered(window, namespace, &change, known.after)?;
+                known.changes.push(change.clone());
+            }
+            parked.changes.note(change, u64::MAX);
         }
     }
-    parked.rooms = rooms;
-    parked.at = here.position;
-    Ok(Replay::new(&id, first, after, changes, here.position))
+    Ok(())
+}
+
+/// Where a command counts from in a partition. All that was published there until then was published before the command was
+/// in force.
+fn where_issued(command: &SessionCommand, line: Line, noted: &Place, here: &Place) -> Result<Offset, Lost> {
+    let here = here.on(line).ok_or(Gap::ForeignEpoch)?;
+    let issued = command.position_on(line).ok_or(Lost::Rooms)?;
+    let last = noted.on(line).map_or_else(Position::default, |noted| noted.position);
+    Ok(Offset { position: issued.max(last).min(here.position), ..here })
 }
 
 /// Whether a session that is `here` can get what these rooms had after `after`, with everything later coming to it live.
 ///
 /// # Errors
-/// When it cannot be proven that the window has all of that.
+/// When it cannot be proven that the window has all of that, on the control line and in each partition of the rooms.
 pub fn provable(
+    window: &impl RecentLog,
+    here: &Place,
+    after: &Place,
+    namespace: &str,
+    rooms: &[Room],
+) -> Result<(), Gap> {
+    let partitions = window.partitions();
+    for line in partitions.of_all(rooms) {
+        let of_line: Vec<Room> = rooms.iter().filter(|room| partitions.may_bring(line, room)).cloned().collect();
+        // An offset without it is of another log, or of another room.
+        let (here, after) = here.on(line).zip(after.on(line)).ok_or(Gap::ForeignEpoch)?;
+        provable_on(window, here, after, namespace, &of_line)?;
+    }
+    Ok(())
+}
+
+/// The same for one line.
+fn provable_on(
     window: &impl RecentLog,
     here: Offset,
     after: Offset,
@@ -161,7 +225,7 @@ pub fn provable(
         // What is delivered next would come a second time.
         return Err(Gap::Future);
     }
-    if here.position < window.filled_up_to() {
+    if here.position < window.filled_up_to(here.line) {
         // What was read again after `here` would not come live.
         return Err(Gap::Future);
     }
@@ -179,7 +243,7 @@ pub struct Asked {
 
 impl Asked {
     /// Of a session that is to be taken up.
-    pub fn to_take_up(parked: &Parked, window: &impl RecentLog, here: Offset, namespace: &str, after: Offset) -> Self {
+    pub fn to_take_up(parked: &Parked, window: &impl RecentLog, here: &Place, namespace: &str, after: &Place) -> Self {
         let recorder = Recorder { window, asked: RefCell::default() };
         // The answer does not matter: where it is no, nothing has to be read, or it is found in the next round.
         let _ = take_up(&mut parked.clone(), &recorder, here, namespace, after);
@@ -187,7 +251,7 @@ impl Asked {
     }
 
     /// Of a session that begins in these rooms.
-    pub fn to_join(window: &impl RecentLog, here: Offset, namespace: &str, after: Offset, rooms: &[Room]) -> Self {
+    pub fn to_join(window: &impl RecentLog, here: &Place, namespace: &str, after: &Place, rooms: &[Room]) -> Self {
         let recorder = Recorder { window, asked: RefCell::default() };
         let _ = provable(&recorder, here, after, namespace, rooms);
         recorder.asked.into_inner()
@@ -201,6 +265,10 @@ struct Recorder<'a, L> {
 }
 
 impl<L: RecentLog> RecentLog for Recorder<'_, L> {
+    fn partitions(&self) -> Partitions {
+        self.window.partitions()
+    }
+
     fn covers(&self, after: Offset, namespace: &str, rooms: &[Room]) -> Result<(), Gap> {
         let mut asked = self.asked.borrow_mut();
         asked.rooms.extend(rooms.iter().cloned());
@@ -230,7 +298,7 @@ impl<L: RecentLog> RecentLog for Recorder<'_, L> {
         }
     }
 
-    fn filled_up_to(&self) -> Position {
+    fn filled_up_to(&self, _line: Line) -> Position {
         // It is waited for afterwards.
         Position::default()
     }

@@ -24,7 +24,7 @@ impl Hub {
     /// Carries out a command on this shard and moves its position. Answers the number of sessions, and the newest change of
     /// presence that it made.
     pub(super) fn carry_out(&mut self, command: &SessionCommand, offset: Offset, now: Millis) -> (usize, Ticket) {
-        self.position = offset;
+        self.position.set(offset);
         self.noted = Ticket::default();
         if let Some(revocation) = Revocation::of_command(command) {
             return (self.end_revoked(&revocation, now), self.noted);

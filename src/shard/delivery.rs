@@ -2,11 +2,12 @@
 
 use crate::model::clock::unix_ms;
 use crate::model::close::{CloseReason, DropReason};
-use crate::model::event::{Delivery, Format};
+use crate::model::event::{Delivery, Event, Format};
 use crate::model::id::Id;
 use crate::model::millis::Millis;
-use crate::model::names::EVERYBODY;
+use crate::model::names::{EVERYBODY, Room};
 use crate::model::namespaces::NamespaceIndex;
+use crate::model::place::{LineSet, Place};
 use crate::model::transport::Protocol;
 use crate::protocol::{plain_ws, websocket};
 use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
@@ -49,12 +50,13 @@ impl Hub {
         let event = &delivery.event;
         // The offset of a volatile event is that of the entry before it, which may be a probe. No client may be ahead of its
         // shard.
-        self.position = event.offset;
+        self.position.set(event.offset);
         let Some(namespace) = self.context.namespaces.find(&event.draft.namespace) else { return 0 };
         self.mark += 1;
         let before = self.flusher.pushed();
         let mut receivers = std::mem::take(&mut self.gathered);
         let mut shared = None;
+        let mut placed = Placed::default();
         let followed = if self.context.feed.is_open() { Some(self.follow(namespace, event)) } else { None };
         for room in &event.draft.except {
             self.gather(namespace, room, &mut receivers);
@@ -73,7 +75,7 @@ impl Hub {
             // The shared `/ws` frame names the first room; members of a later one get its own.
             let mut json = None;
             for session in receivers.drain(..) {
-                self.deliver_to(session, shared, (index > 0).then_some((&**room, &mut json)), now);
+                self.deliver_to(session, shared, (index > 0).then_some((room, &mut json)), &mut placed, now);
             }
         }
         self.keep_gathered(receivers);
@@ -117,7 +119,8 @@ impl Hub {
         &mut self,
         session_key: SessionKey,
         shared: &Arc<LocalDelivery>,
-        later: Option<(&str, &mut Option<Bytes>)>,
+        later: Option<(&Room, &mut Option<Bytes>)>,
+        placed: &mut Placed,
         now: Millis,
     ) {
         let Some(session) = self.sessions.get_mut(session_key) else { return };
@@ -126,7 +129,7 @@ impl Hub {
         }
         let key = session.connection;
         if !shared.event.draft.volatile {
-            session.last = shared.event.offset.position;
+            session.note_last(shared.event.offset);
         }
         let Some(connection) = self.connections.get_mut(key) else { return };
         if connection.is_replaying(session_key) {
@@ -139,12 +142,26 @@ impl Hub {
         if shared.event.draft.volatile && (connection.blocked || connection.outbox.bytes() > GATHER_BYTES) {
             return self.skip_volatile(session_key);
         }
-        connection.outbox.push(match (connection.protocol, later) {
-            (Protocol::PlainWs, Some((room, json))) => {
-                let frame = json.get_or_insert_with(|| websocket::text_frame(&plain_ws::event(&shared.event, room)));
-                Frame::Raw(frame.clone())
+        let lines = session.lines.as_ref().map(|lines| lines.set);
+        connection.outbox.push(match (connection.protocol, later, lines) {
+            (Protocol::PlainWs, Some((room, json)), _) => {
+                let encode = || match lines {
+                    None => plain_ws::event(&shared.event, room),
+                    Some(_) => {
+                        let place = self.position.only(self.context.window.partitions().of_all(&[room]).collect());
+                        plain_ws::event_at(&shared.event, room, &place.to_string())
+                    }
+                };
+                Frame::Raw(json.get_or_insert_with(|| websocket::text_frame(&encode())).clone())
             }
-            _ => Frame::Event(shared.clone()),
+            (_, _, None) => Frame::Event(shared.clone()),
+            (Protocol::PlainWs, None, Some(_)) => {
+                // What it gets of a room is at the same place for all its members.
+                let rooms = shared.event.draft.rooms.get(..1).unwrap_or_default();
+                let lines = self.context.window.partitions().of_all(rooms).collect();
+                placed.frame(&shared.event, lines, &self.position)
+            }
+            (_, _, Some(lines)) => placed.frame(&shared.event, lines, &self.position),
         });
         self.flusher.note_delivery(connection.protocol);
         self.flusher.list(key, connection);
@@ -274,6 +291,23 @@ impl Hub {
             connection.drained();
         }
         (out.into(), is_behind)
+    }
+}
+
+/// The frames of an event from a log with partitions: one for each set of lines that its receivers have. Few sets occur in a
+/// room.
+#[derive(Default)]
+struct Placed(Vec<(LineSet, Frame)>);
+
+impl Placed {
+    /// For clients that are `here` once they have it.
+    fn frame(&mut self, event: &Arc<Event>, lines: LineSet, here: &Place) -> Frame {
+        if let Some((_, frame)) = self.0.iter().find(|(known, _)| *known == lines) {
+            return frame.clone();
+        }
+        let frame = Frame::placed(event.clone(), &here.only(lines));
+        self.0.push((lines, frame.clone()));
+        frame
     }
 }
 

@@ -12,6 +12,7 @@ use crate::model::millis::whole_millis;
 use crate::model::names::{EVERYBODY, Room};
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::{Offset, Position};
+use crate::model::partition::Line;
 use crate::model::provenance::Provenance;
 use crate::model::session_note::SessionNote;
 use crate::model::transport::Protocol;
@@ -139,8 +140,12 @@ impl Shard {
 /// How the rooms of a session changed.
 fn changes_in(notes: &[(Stamp, SessionNote)]) -> Vec<Change> {
     let change = |(at, note): &(Stamp, SessionNote)| match note {
-        SessionNote::Joined { room, .. } => Some(Change { after: at.position, room: room.clone(), joined: true }),
-        SessionNote::Left { room, .. } => Some(Change { after: at.position, room: room.clone(), joined: false }),
+        SessionNote::Joined { room, .. } => {
+            Some(Change { after: at.position, partition: None, room: room.clone(), joined: true })
+        }
+        SessionNote::Left { room, .. } => {
+            Some(Change { after: at.position, partition: None, room: room.clone(), joined: false })
+        }
         _ => None,
     };
     notes.iter().filter_map(change).collect()
@@ -173,7 +178,7 @@ fn is_of_start(by: Provenance, brought_later: bool, protocol: Option<Protocol>) 
 impl Hub {
     /// Now, by the clock and in the log.
     pub(super) fn stamp(&self) -> Stamp {
-        Stamp { unix_ms: unix_ms(), position: self.position.position }
+        Stamp { unix_ms: unix_ms(), position: self.position.control().position }
     }
 
     /// Remembers a session that is about to end.
@@ -202,7 +207,7 @@ impl Hub {
             end: End {
                 at,
                 reason,
-                behind: self.cursor(key).map(|cursor| cursor.position()),
+                behind: self.cursor(key).and_then(|cursor| cursor.position_on(Line::CONTROL)),
                 unsent_from: closes.and_then(|connection| connection.outbox.first_event(0)),
                 lost_from: None,
                 resumable_until_ms: resumable.then(|| at.unix_ms + window),
@@ -235,7 +240,7 @@ impl Hub {
         let is_in = |room: &str| self.rooms.contains(key, session.namespace, room) || room == id || room == EVERYBODY;
         let by = provenance(&question.room);
         let (changes, known_from) = match session.pid {
-            Some(_) => (session.changes.list().cloned().collect(), session.changes.floor()),
+            Some(_) => (session.changes.list().cloned().collect(), session.changes.floor().control().position),
             None => (changes_in(&notes), forgotten.position),
         };
         let position = question.event.as_ref().map_or(Position::default(), |event| event.offset.position);
@@ -244,9 +249,9 @@ impl Hub {
             began: session.start.position,
             since_ms: session.since_ms,
             is_lasting: session.pid.is_some(),
-            here: self.position.position,
+            here: self.position.control().position,
             end: None,
-            behind: self.cursor(key).map(|cursor| cursor.position()),
+            behind: self.cursor(key).and_then(|cursor| cursor.position_on(Line::CONTROL)),
             is_queued: offset.zip(connection).is_some_and(|(offset, connection)| connection.outbox.has_event(offset)),
             written_ms: self.history.written_at(position),
             is_in: &is_in,
@@ -301,7 +306,7 @@ impl Hub {
         let by = provenance(&question.room);
         let is_in = |room: &str| provenance(room).is_some() || room == id || room == EVERYBODY;
         let (changes, known_from) = match &session.changes {
-            Some(changes) => (changes.list().cloned().collect(), changes.floor()),
+            Some(changes) => (changes.list().cloned().collect(), changes.floor().control().position),
             None => (changes_in(&notes), forgotten.position),
         };
         let position = question.event.as_ref().map_or(Position::default(), |event| event.offset.position);

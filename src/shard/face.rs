@@ -7,7 +7,9 @@ use crate::model::id::Id;
 use crate::model::millis::Millis;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
-use crate::model::offset::{Epoch, Offset};
+use crate::model::offset::Offset;
+use crate::model::partition::Line;
+use crate::model::place::Place;
 use crate::presence::RoomStatus;
 use crate::session::outbox;
 use crate::session::parked::Parked;
@@ -120,25 +122,34 @@ impl Shard {
         }
     }
 
-    /// The last event of the log that the shard has delivered.
-    pub fn position(&self) -> Offset {
-        self.hub.borrow().position
+    /// The last event of each line of the log that the shard has delivered.
+    pub fn position(&self) -> Place {
+        self.hub.borrow().position.clone()
+    }
+
+    /// Whether every line of the log has begun: before that a node can prove nothing.
+    pub fn has_begun(&self) -> bool {
+        self.hub.borrow().position.has_begun()
+    }
+
+    /// Where the shard is on the lines of some rooms.
+    pub fn place_of(&self, rooms: &[Room]) -> Place {
+        let partitions = self.context.window.partitions();
+        self.hub.borrow().position.only(partitions.of_all(rooms).collect())
     }
 
     /// Waits until the shard has come to a position that a client has already seen, through a node that was ahead;
     /// for a bounded time. What is live from then on is new to that client.
-    pub async fn catch_up_with(&self, offset: Offset) {
-        self.come_to(offset, CATCH_UP).await;
+    pub async fn catch_up_with(&self, place: &Place) {
+        self.come_to(place, CATCH_UP).await;
     }
 
-    /// Waits until the shard has come to a position, for a bounded time.
-    pub async fn come_to(&self, offset: Offset, within: Duration) {
+    /// Waits until the shard has come to a place, for a bounded time.
+    pub async fn come_to(&self, place: &Place, within: Duration) {
         let reached = async {
             loop {
                 let advanced = self.advanced.notified();
-                let here = self.position();
-                let begun = here.epoch != Epoch::default();
-                if begun && (here.epoch != offset.epoch || here.position >= offset.position) {
+                if self.has_come_to(place) {
                     return;
                 }
                 advanced.await;
@@ -160,11 +171,11 @@ impl Shard {
         let passed = async {
             loop {
                 let advanced = self.advanced.notified();
-                let (here, window) = (self.position(), &self.context.window);
+                let (here, window) = (self.position().control(), &self.context.window);
                 // Where the log begins anew, all that was known of the rooms changes too.
                 let since = rooms.iter().filter_map(|room| interest.since(namespace, room)).max();
                 // Nor does what was read again since come live.
-                let since = since.max(Some(window.filled_up_to()));
+                let since = since.max(Some(window.filled_up_to(Line::CONTROL)));
                 if here.epoch == window.head().epoch && since.is_none_or(|since| since <= here.position) {
                     return;
                 }
@@ -175,12 +186,21 @@ impl Shard {
         let _ = tokio::time::timeout(PASSED, passed).await;
     }
 
+    /// Whether the shard has come to a place on all of its lines that are of the same log.
+    fn has_come_to(&self, place: &Place) -> bool {
+        let here = &self.hub.borrow().position;
+        let is_there = |there: Offset| {
+            here.on(there.line).is_none_or(|here| here.epoch != there.epoch || here.position >= there.position)
+        };
+        here.has_begun() && place.offsets().all(is_there)
+    }
+
     /// Waits until the history is read, but not for ever: a node that has just started can prove nothing before.
     pub async fn history_read(&self) {
         let read = async {
             loop {
                 let advanced = self.advanced.notified();
-                if self.position().epoch != Epoch::default() {
+                if self.has_begun() {
                     return;
                 }
                 advanced.await;

@@ -10,6 +10,8 @@ use crate::model::millis::Millis;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::Offset;
+use crate::model::partition::Line;
+use crate::model::place::Place;
 use crate::model::session_note::SessionNote;
 use crate::model::transport::Protocol;
 use crate::presence::local::Reservation;
@@ -60,8 +62,8 @@ pub(super) struct Hub {
     /// Events in outboxes whose receivers are not all flushed yet.
     pub(super) unwritten: VecDeque<Unwritten>,
     pub(super) ended: EndedQueue,
-    /// The last event of the log that the shard has delivered.
-    pub(super) position: Offset,
+    /// The last event of each line of the log that the shard has delivered.
+    pub(super) position: Place,
     /// The newest change of presence on this shard.
     pub(super) noted: Ticket,
     /// The number of the delivery that is under way, so that a session gets an event to several of its rooms once.
@@ -81,6 +83,7 @@ pub(super) struct Hub {
 impl Hub {
     /// Empty. `wake` wakes the shard's loop for a flush or an earlier deadline.
     pub(super) fn new(index: u8, context: Arc<ShardContext>, wake: &Arc<Notify>, ended: EndedQueue) -> Self {
+        let position = Place::unread(context.window.partitions());
         let history = History::new(&context.explain, context.shards, unix_ms());
         let records = context.cluster.is_some() && context.recovery_on();
         Self {
@@ -97,7 +100,7 @@ impl Hub {
             flusher: Flusher::new(wake.clone()),
             unwritten: VecDeque::new(),
             ended,
-            position: Offset::default(),
+            position,
             noted: Ticket::default(),
             mark: 0,
             refused: LastRefusals::default(),
@@ -273,26 +276,37 @@ impl Hub {
         self.connections.next_deadline().into_iter().chain(self.parked.next()).min()
     }
 
-    /// The log begins at this offset, for the first time or after it was lost. Clients that are connected already may have
-    /// missed events: Socket.IO clients are closed, `/ws` and SSE clients get one `gap` message for each room or stream.
+    /// A line of the log begins at this offset, for the first time or after it was lost. Clients that are connected already
+    /// and have, or had, rooms on it may have missed events: Socket.IO clients are closed, `/ws` and SSE clients get one `gap`
+    /// message for each room or stream.
     pub(super) fn reset(&mut self, offset: Offset, now: Millis) {
         let mut told = 0;
         for key in self.connections.keys() {
             let Some(connection) = self.connections.get(key) else { continue };
-            let sessions = connection.sessions.clone();
-            if sessions.is_empty() {
-                // It is still being let in, and starts behind this offset.
+            let (protocol, is_behind) = (connection.protocol, connection.has_replays());
+            let is_on = |key: &SessionKey| self.sessions.get(*key).is_some_and(|s| s.line_set().contains(offset.line));
+            let sessions: Vec<_> = connection.sessions.iter().copied().filter(is_on).collect();
+            let Some(first) = sessions.first().copied() else {
+                // It is still being let in, and starts behind this offset; or nothing on this line is for it.
                 continue;
-            }
+            };
             told += sessions.len() as u64;
-            match connection.protocol {
+            match protocol {
                 Protocol::SocketIo => self.close(key, CloseReason::LogReset, now),
                 Protocol::PlainWs => {
-                    let rooms: Vec<Room> =
-                        sessions.iter().flat_map(|session| self.rooms.of(*session)).cloned().collect();
+                    let partitions = self.context.window.partitions();
+                    // With its cursor, one that is behind loses what it had still to get on other lines.
+                    let is_lost = |room: &&Room| is_behind || partitions.may_bring(offset.line, room);
+                    let of = |session: SessionKey| self.rooms.of(session).filter(is_lost).cloned();
+                    let rooms: Vec<Room> = sessions.into_iter().flat_map(of).collect();
                     rooms.iter().for_each(|room| self.push_json(key, &plain_ws::gap(room)));
                 }
-                Protocol::Sse => self.push(key, Frame::Raw(sse::gap_block_at("log_reset", &offset))),
+                Protocol::Sse => {
+                    let lines = self.sessions.get(first).map(|session| session.line_set()).unwrap_or_default();
+                    let mut here = self.position.only(lines);
+                    here.set(offset);
+                    self.push(key, Frame::Raw(sse::gap_block_at("log_reset", &here)));
+                }
             }
             // What they would have got belongs to a log that is gone.
             if let Some(backpressure) = self.connections.get_mut(key).and_then(|c| c.backpressure.as_mut()) {
@@ -305,9 +319,17 @@ impl Hub {
         self.context.metrics.gap("log_reset", told);
     }
 
-    /// The log was read up to this offset, and there was no event since the last one.
+    /// Where the shard is in the partition of a room, if it has one.
+    pub(super) fn in_partition(&self, room: &str) -> Option<Offset> {
+        match self.context.window.partitions().of(room) {
+            Line::CONTROL => None,
+            line => self.position.on(line),
+        }
+    }
+
+    /// A line of the log was read up to this offset, and there was no event since the last one.
     pub(super) fn move_to(&mut self, offset: Offset) {
-        self.position = offset;
+        self.position.set(offset);
         self.advanced.notify_waiters();
     }
 

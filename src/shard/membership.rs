@@ -31,6 +31,7 @@ impl Hub {
         let Some(namespace) = self.sessions.get(key).map(|session| session.namespace) else { return false };
         let new = self.rooms.join(key, namespace, room, by);
         if new {
+            self.note_line(key, room);
             self.note_entered(key, room, reserved);
         }
         new
@@ -81,11 +82,27 @@ impl Hub {
 
     /// A resume must know in which rooms the session was at which position. And its record is now out of date.
     fn note_change(&mut self, key: SessionKey, room: &Room, joined: bool) {
-        let (after, keep) = (self.position.position, whole_millis(self.context.recovery.kept()));
-        self.note_replay_change(key, Change { after, room: room.clone(), joined });
+        let (after, keep) = (self.position.control().position, whole_millis(self.context.recovery.kept()));
+        let change = Change { after, partition: self.in_partition(room), room: room.clone(), joined };
+        self.note_replay_change(key, &change);
         if let Some(session) = self.sessions.get_mut(key).filter(|session| session.pid.is_some()) {
-            session.changes.note(Change { after, room: room.clone(), joined }, keep);
+            session.changes.note(change, keep);
         }
         self.note_session(key);
+    }
+
+    /// A session that was added to the shard is in all of its first rooms.
+    pub(super) fn began(&mut self, key: SessionKey) {
+        if let Some(lines) = self.sessions.get_mut(key).and_then(|session| session.lines.as_mut()) {
+            lines.began();
+        }
+    }
+
+    /// A line brings events to the session from now on.
+    fn note_line(&mut self, key: SessionKey, room: &Room) {
+        let partition = self.in_partition(room);
+        if let Some(lines) = self.sessions.get_mut(key).and_then(|session| session.lines.as_mut()) {
+            lines.note(partition);
+        }
     }
 }

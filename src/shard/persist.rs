@@ -67,7 +67,8 @@ impl Hub {
     /// What a resume needs of a live session.
     pub(super) fn park_form(&self, key: SessionKey, session: &Session) -> Parked {
         // It is not known which events a session that is behind has still to get. Any may be the last.
-        let last = if self.cursor(key).is_some() { self.position.position } else { session.last };
+        let behind = self.cursor(key).map(|cursor| cursor.last_possible(&self.position));
+        let (last_line, last) = behind.unwrap_or((session.last_line(), session.last));
         Parked {
             id: session.id,
             namespace: session.namespace,
@@ -76,9 +77,10 @@ impl Hub {
             provenances: self.rooms.memberships(key).map(|(room, by)| (room.clone(), by)).collect(),
             decided_on: None,
             changes: session.changes.clone(),
-            start: session.start,
+            start: session.start(),
             last,
-            at: self.position.position,
+            last_line,
+            at: self.position.only(session.line_set()),
             moves: session.moves,
         }
     }

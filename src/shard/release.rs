@@ -5,7 +5,7 @@ use crate::cluster::Owner;
 use crate::model::close::CloseReason;
 use crate::model::id::Id;
 use crate::model::millis::Millis;
-use crate::model::offset::Offset;
+use crate::model::place::Place;
 use crate::session::Session;
 use crate::session::connection::{ConnectionKey, ConnectionUse, Link};
 use crate::session::parked::Parked;
@@ -17,7 +17,7 @@ pub struct Released {
     /// The packets that waited for the client, as one polling payload; may be empty.
     pub payload: String,
     /// Its sessions have, or have among these packets, every event up to here.
-    pub position: Offset,
+    pub position: Place,
     /// The handshake's token.
     pub token: Option<Box<str>>,
     /// Its sessions, and what a resume needs of each.
@@ -44,7 +44,7 @@ impl Hub {
         let key = self.connections.by_sid(sid).filter(|key| self.is_idle(*key))?;
         let with_offset = self.context.recovery_on();
         let first = self.connections.get(key)?.sessions.first().copied();
-        let position = first.map_or(self.position, |session| self.resume_point(session));
+        let position = first.map_or_else(|| self.position.clone(), |session| self.resume_point(session));
         let connection = self.connections.get_mut(key)?;
         let payload = take_all(connection, with_offset);
         let token = connection.handshake.take().and_then(|handshake| handshake.token);

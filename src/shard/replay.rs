@@ -6,7 +6,8 @@ use crate::log::window::{Gap, Slice};
 use crate::model::close::CloseReason;
 use crate::model::millis::Millis;
 use crate::model::names::Room;
-use crate::model::offset::{Offset, Position};
+use crate::model::offset::Offset;
+use crate::model::place::Place;
 use crate::model::session_note::SessionNote;
 use crate::model::transport::Protocol;
 use crate::protocol::{plain_ws, sse, websocket};
@@ -53,28 +54,29 @@ impl Hub {
         &mut self,
         key: SessionKey,
         room: &Room,
-        after: Position,
-        up_to: Option<Position>,
+        after: &Place,
+        up_to: Option<&Place>,
         now: Millis,
     ) {
         let Some(session) = self.sessions.get(key) else { return };
-        let (id, connection, here) = (session.id, session.connection, self.position);
-        let up_to = up_to.unwrap_or(here.position);
-        if after >= up_to {
+        let (id, connection, here) = (session.id, session.connection, self.position.only(session.line_set()));
+        let lines = self.context.window.partitions().of_all(std::slice::from_ref(room)).collect();
+        let (after, up_to) = (&after.only(lines), &up_to.unwrap_or(&here).only(lines));
+        if after.is_at_least(up_to) {
             return;
         }
         let known = self.connections.get_mut(connection).and_then(|connection| connection.backpressure.as_mut());
         if let Some(replay) = known.and_then(|backpressure| backpressure.replay_mut(key)) {
             return replay.add_past(room, after, up_to);
         }
-        let rooms = self.rooms.of(key).cloned().collect();
-        let mut replay = Replay::new(&id, rooms, here, Vec::new(), here.position);
+        let rooms: Vec<_> = self.rooms.of(key).cloned().collect();
+        let mut replay = Replay::of_rooms(&id, &rooms, self.context.window.partitions(), &here, &here);
         replay.add_past(room, after, up_to);
         self.begin_replay(key, replay, now);
     }
 
     /// A session that is behind has joined or left a room.
-    pub(super) fn note_replay_change(&mut self, key: SessionKey, change: Change) {
+    pub(super) fn note_replay_change(&mut self, key: SessionKey, change: &Change) {
         let Some(connection) = self.sessions.get(key).map(|session| session.connection) else { return };
         let backpressure = self.connections.get_mut(connection).and_then(|connection| connection.backpressure.as_mut());
         if let Some(replay) = backpressure.and_then(|backpressure| backpressure.replay_mut(key)) {
@@ -91,11 +93,15 @@ impl Hub {
         }
     }
 
-    /// The position up to which a session has, or had queued, everything. What it is sent besides events of the log must not
+    /// The place up to which a session has, or had queued, everything. What it is sent besides events of the log must not
     /// name a later one.
-    pub(super) fn resume_point(&self, key: SessionKey) -> Offset {
-        let position = self.cursor(key).map_or(self.position.position, Replay::position);
-        Offset { position, ..self.position }
+    pub(super) fn resume_point(&self, key: SessionKey) -> Place {
+        let lines = self.sessions.get(key).map(|session| session.line_set()).unwrap_or_default();
+        let here = self.position.only(lines);
+        match self.cursor(key) {
+            Some(cursor) => cursor.place(&here),
+            None => here,
+        }
     }
 
     /// The cursor of a session that is behind.
@@ -126,9 +132,9 @@ impl Hub {
         let Some(live) = self.sessions.get(session) else { return connection.has_replays() };
         let namespace = self.context.namespaces.name(live.namespace);
         self.flusher.note_slice();
-        let after = replay.position();
-        let step = replay.step(&*self.context.window, self.position, namespace, slice);
-        let is_over = replay.is_over(self.position.position);
+        let after = replay.place(&self.position);
+        let step = replay.step(&*self.context.window, &self.position, namespace, slice);
+        let is_over = replay.is_over(&self.position);
         // Also if it is over: a session that is closed for what it lost is parked as one that is behind.
         connection.backpressure.get_or_insert_default().give_back(session, replay);
         let more = match step {
@@ -136,7 +142,10 @@ impl Hub {
                 self.queue_missed(key, session, missed);
                 true
             }
-            Step::Lost(gap, room, _) => self.report_lost(key, session, (gap, after), room.as_ref(), now),
+            Step::Lost { gap, room, up_to } => {
+                let after = after.on(up_to.line).unwrap_or_default();
+                self.report_lost(key, session, (gap, after), room.as_ref(), now)
+            }
             // The shard is about to be reset, and its clients are notified then.
             Step::Reset => false,
         };
@@ -157,17 +166,22 @@ impl Hub {
             true => missed.iter().map(|missed| missed.event.clone()).collect(),
             false => Vec::new(),
         };
-        for Missed { event, room, is_late } in missed {
-            session.last = event.offset.position;
+        for Missed { event, room, is_late, place } in missed {
+            session.note_last(event.offset);
             if is_late {
                 self.flusher.note_delivery(connection.protocol);
             }
-            connection.outbox.push(match event.draft.rooms.get(room).filter(|_| room > 0) {
+            connection.outbox.push(match (event.draft.rooms.get(room).filter(|_| room > 0), place) {
                 // The shared frame names the first room.
-                Some(room) if connection.protocol == Protocol::PlainWs => {
-                    Frame::Raw(websocket::text_frame(&plain_ws::event(&event, room)))
+                (Some(room), place) if connection.protocol == Protocol::PlainWs => {
+                    let message = match place {
+                        None => plain_ws::event(&event, room),
+                        Some(place) => plain_ws::event_at(&event, room, &place.to_string()),
+                    };
+                    Frame::Raw(websocket::text_frame(&message))
                 }
-                _ => Frame::event(event),
+                (_, None) => Frame::event(event),
+                (_, Some(place)) => Frame::placed(event, &place),
             });
         }
         let queued = connection.outbox.bytes() - before;
@@ -221,13 +235,13 @@ impl Hub {
         &mut self,
         key: ConnectionKey,
         session: SessionKey,
-        (gap, after): (Gap, Position),
+        (gap, after): (Gap, Offset),
         room: Option<&Room>,
         now: Millis,
     ) -> bool {
         let Some(protocol) = self.connections.get(key).map(|connection| connection.protocol) else { return false };
         self.context.metrics.gap(gap.code(), 1);
-        self.note(session, SessionNote::Gap { code: gap.code(), room: room.cloned(), after: Some(after) });
+        self.note(session, SessionNote::Gap { code: gap.code(), room: room.cloned(), after: Some(after.position) });
         match protocol {
             // It comes again with the last offset that it got, and learns that it cannot be recovered.
             Protocol::SocketIo => {
@@ -235,12 +249,14 @@ impl Hub {
                 return false;
             }
             Protocol::PlainWs => {
-                let all = if room.is_none() { self.rooms.of(session).cloned().collect() } else { Vec::new() };
+                let partitions = self.context.window.partitions();
+                let is_lost = |of: &&Room| room.is_none() && partitions.may_bring(after.line, of);
+                let all: Vec<Room> = self.rooms.of(session).filter(is_lost).cloned().collect();
                 for room in room.into_iter().chain(&all) {
                     self.push_json(key, &plain_ws::gap(room));
                 }
             }
-            Protocol::Sse => self.push(key, Frame::Raw(sse::gap_block_at(gap.code(), &self.position))),
+            Protocol::Sse => self.push(key, Frame::Raw(sse::gap_block_at(gap.code(), &self.resume_point(session)))),
         }
         true
     }

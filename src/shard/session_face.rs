@@ -4,7 +4,7 @@ use crate::auth::Identity;
 use crate::model::close::CloseReason;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
-use crate::model::offset::{Offset, Position};
+use crate::model::place::Place;
 use crate::model::provenance::Provenance;
 use crate::model::session_note::{LeftBy, SessionNote};
 use crate::presence::Ticket;
@@ -110,6 +110,7 @@ impl Shard {
         for (room, by) in rooms {
             hub.join_initial(key, room, by, reserved);
         }
+        hub.began(key);
         hub.note(key, SessionNote::Began);
         key
     }
@@ -171,13 +172,13 @@ impl Shard {
     }
 
     /// A `/ws` session gets the past of one of its rooms, in (`after`, `up_to`]; without `up_to`, to where the shard is.
-    pub fn replay_past(&self, key: SessionKey, room: &Room, after: Position, up_to: Option<Position>) {
+    pub fn replay_past(&self, key: SessionKey, room: &Room, after: &Place, up_to: Option<&Place>) {
         let now = self.now();
         self.hub.borrow_mut().replay_past(key, room, after, up_to, now);
     }
 
-    /// The position up to which a session has, or had queued, everything of the log.
-    pub fn resume_point(&self, key: SessionKey) -> Offset {
+    /// The place up to which a session has, or had queued, everything of the log.
+    pub fn resume_point(&self, key: SessionKey) -> Place {
         self.hub.borrow().resume_point(key)
     }
 

@@ -226,6 +226,7 @@ mod tests {
             identity: Arc::new(Identity { user, ..Identity::anonymous() }),
             auth: None,
             start: Offset::default(),
+            lines: None,
             expires: None,
             last: Position::default(),
             moves: 0,

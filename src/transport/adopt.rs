@@ -8,7 +8,7 @@ use crate::handlers::session_start;
 use crate::handlers::session_start::Newcomer;
 use crate::model::close::CloseReason;
 use crate::model::id::Id;
-use crate::model::offset::Offset;
+use crate::model::place::Place;
 use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
 use crate::peer::forward;
@@ -100,8 +100,8 @@ async fn dismiss(stream: Arc<ClientStream>) {
 /// What waited is sent first, then what came since, then the sessions are live. `false` where that cannot be proven to
 /// be all.
 async fn go_on(local: &Rc<LocalNode>, key: ConnectionKey, moving: Moving, base64: bool) -> bool {
-    let Some(position) = Offset::parse(&moving.position) else { return false };
-    local.shard.catch_up_with(position).await;
+    let Some(position) = Place::parse(&moving.position) else { return false };
+    local.shard.catch_up_with(&position).await;
     let mut waited = Vec::new();
     for packet in engineio::parse_payload(&moving.payload).map_while(Result::ok) {
         let frame = match packet {
@@ -116,12 +116,12 @@ async fn go_on(local: &Rc<LocalNode>, key: ConnectionKey, moving: Moving, base64
     local.shard.push_waiting(key, waited.into_iter());
     let mut whole = true;
     for session in moving.sessions {
-        whole &= take_up(local, key, position, session).await;
+        whole &= take_up(local, key, &position, session).await;
     }
     whole
 }
 
-async fn take_up(local: &Rc<LocalNode>, key: ConnectionKey, position: Offset, moving: MovingSession) -> bool {
+async fn take_up(local: &Rc<LocalNode>, key: ConnectionKey, position: &Place, moving: MovingSession) -> bool {
     let Some(namespace) = local.context.namespaces.find_joinable(&moving.namespace) else { return false };
     let Some(mut parked) = Parked::from_record(&moving.record, namespace) else { return false };
     resume::fetch_parked(local, &parked, position).await;
@@ -141,7 +141,7 @@ async fn take_up(local: &Rc<LocalNode>, key: ConnectionKey, position: Offset, mo
     let here = local.shard.position();
     let name = &**local.context.namespaces.name(namespace);
     let before = parked.clone();
-    match recovery::take_up(&mut parked, &*local.context.window, here, name, position) {
+    match recovery::take_up(&mut parked, &*local.context.window, &here, name, position) {
         Ok(missed) => {
             resume::go_on(local, newcomer, moving.pid, parked, missed, &mut Reservation::default());
             true

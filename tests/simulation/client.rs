@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use roomcast::model::event::Event;
 use roomcast::model::id::Id;
 use roomcast::model::names::Room;
-use roomcast::model::offset::Offset;
+use roomcast::model::place::Place;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub(crate) struct Client {
     /// Socket.IO: the last trailing string of any event. SSE: the last event id.
     offset: Option<String>,
     /// Socket.IO: received before the CONNECT reply.
-    buffer: Vec<Arc<Event>>,
+    buffer: Vec<(Arc<Event>, String)>,
     /// The rooms that it wants; for `/ws` with the offset to resume from.
     rooms: BTreeMap<Room, Option<String>>,
     /// `/ws`: rooms whose join was answered on this connection.
@@ -156,7 +156,7 @@ impl World {
             return;
         }
         match packet {
-            Down::Event(event, room) => self.receive_event(client, &event, &room),
+            Down::Event(event, room, place) => self.receive_event(client, &event, &room, place),
             Down::Connected { sid, pid, start, rooms } => self.receive_connected(client, id, sid, pid, start, &rooms),
             Down::Joined { change, room, after, offset, recovered } => {
                 self.note(|| format!("client {client} has joined {room} after {after}, recovered {recovered:?}"));
@@ -169,23 +169,23 @@ impl World {
             Down::Gap(room, at) => self.receive_gap(client, room, at),
             Down::Position(at) => {
                 self.clients[client].offset = Some(at.to_string());
-                self.begin_stream(client, at);
+                self.begin_stream(client, &at);
             }
         }
     }
 
-    fn receive_event(&mut self, client: usize, event: &Arc<Event>, room: &Room) {
+    fn receive_event(&mut self, client: usize, event: &Arc<Event>, room: &Room, place: String) {
         let who = &mut self.clients[client];
         match who.kind {
-            Kind::SocketIo if who.session.is_none() => return who.buffer.push(event.clone()),
+            Kind::SocketIo if who.session.is_none() => return who.buffer.push((event.clone(), place)),
             Kind::SocketIo if who.pid.is_none() => {}
-            Kind::SocketIo | Kind::Sse => who.offset = Some(event.offset.to_string()),
+            Kind::SocketIo | Kind::Sse => who.offset = Some(place.clone()),
             Kind::PlainWs if who.joined.contains(room) => {
-                who.rooms.insert(room.clone(), Some(event.offset.to_string()));
+                who.rooms.insert(room.clone(), Some(place.clone()));
             }
             Kind::PlainWs => {}
         }
-        self.note(|| format!("client {client} gets {} at {} in {room}", event.draft.event, event.offset.position));
+        self.note(|| format!("client {client} gets {} of {room}: {place}", event.draft.event));
         self.check(client, event, room);
     }
 
@@ -202,7 +202,7 @@ impl World {
         }
     }
 
-    fn receive_connected(&mut self, client: usize, id: u64, sid: Id, pid: Option<Id>, start: Offset, rooms: &[Room]) {
+    fn receive_connected(&mut self, client: usize, id: u64, sid: Id, pid: Option<Id>, start: Place, rooms: &[Room]) {
         let who = &mut self.clients[client];
         who.session = Some(sid);
         match who.kind {
@@ -220,20 +220,20 @@ impl World {
                 match recovered {
                     true => self.oracle.recovered(&who, sid),
                     false => {
-                        let settled = self.is_settled(start);
-                        self.oracle.notified(who.clone(), start, Some(sid), settled);
-                        let first = |room| self.oracle.change(&who, Some(sid), None, start.position, room, true);
+                        let settled = self.is_settled(&start);
+                        self.oracle.notified(who.clone(), start.clone(), Some(sid), settled);
+                        let first = |room| self.oracle.change(&who, Some(sid), None, &start, room, true);
                         rooms.iter().for_each(first);
                     }
                 }
-                for event in buffered {
-                    self.receive_event(client, &event, &event.draft.rooms[0].clone());
+                for (event, place) in buffered {
+                    self.receive_event(client, &event, &event.draft.rooms[0].clone(), place);
                 }
             }
         }
     }
 
-    fn receive_joined(&mut self, client: usize, room: &Room, after: Offset, offset: String, recovered: Option<bool>) {
+    fn receive_joined(&mut self, client: usize, room: &Room, after: Place, offset: String, recovered: Option<bool>) {
         let who = &mut self.clients[client];
         if !who.rooms.contains_key(room) {
             return;
@@ -241,34 +241,37 @@ impl World {
         who.rooms.insert(room.clone(), Some(offset));
         who.joined.push(room.clone());
         if recovered != Some(true) {
-            self.begin_room(client, room, after);
+            self.begin_room(client, room, &after);
         }
     }
 
-    fn begin_room(&mut self, client: usize, room: &Room, at: Offset) {
+    fn begin_room(&mut self, client: usize, room: &Room, at: &Place) {
         let who: Who = (client, Some(room.clone()));
         let settled = self.is_settled(at);
-        self.oracle.notified(who.clone(), at, None, settled);
-        self.oracle.change(&who, None, None, at.position, room, true);
+        self.oracle.notified(who.clone(), at.clone(), None, settled);
+        self.oracle.change(&who, None, None, at, room, true);
     }
 
-    fn begin_stream(&mut self, client: usize, at: Offset) {
+    fn begin_stream(&mut self, client: usize, at: &Place) {
         let who: Who = (client, None);
         let settled = self.is_settled(at);
-        self.oracle.notified(who.clone(), at, None, settled);
+        self.oracle.notified(who.clone(), at.clone(), None, settled);
         for room in self.clients[client].rooms.keys() {
-            self.oracle.change(&who, None, None, at.position, room, true);
+            self.oracle.change(&who, None, None, at, room, true);
         }
     }
 
-    fn receive_gap(&mut self, client: usize, room: Option<Room>, at: Offset) {
+    fn receive_gap(&mut self, client: usize, room: Option<Room>, at: Place) {
         self.note(|| format!("client {client} is notified of a gap in {room:?} up to {at}"));
         match room {
             None => {
                 self.clients[client].offset = Some(at.to_string());
-                self.begin_stream(client, at);
+                self.begin_stream(client, &at);
             }
-            Some(room) if self.clients[client].joined.contains(&room) => self.begin_room(client, &room, at),
+            Some(room) if self.clients[client].joined.contains(&room) => {
+                self.begin_room(client, &room, &at);
+                self.oracle.began_with_gap(&(client, Some(room)));
+            }
             Some(_) => {}
         }
     }

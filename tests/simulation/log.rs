@@ -7,7 +7,7 @@ use roomcast::model::offset::Position;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// One entry of the stream.
+/// One entry of a line.
 #[derive(Clone)]
 pub(crate) struct Entry {
     pub position: Position,
@@ -24,7 +24,7 @@ pub(crate) enum Body {
     Probe,
 }
 
-/// The stream and the epoch key.
+/// The stream of one line and its epoch key.
 pub(crate) struct Log {
     pub epoch: String,
     pub entries: Vec<Entry>,
@@ -65,6 +65,11 @@ impl Log {
         self.added += 1;
         self.entries.push(Entry { position, body, read_by_dead: false });
         position
+    }
+
+    /// The last position that was given.
+    pub(crate) fn last(&self) -> Position {
+        self.last
     }
 
     pub(crate) fn observe(&self, asked: Option<Position>) -> Observed {

@@ -1,6 +1,6 @@
 //! One roomcast process: the parts under test, and a minimal model of the shard around them.
 
-use crate::log::{Body, Log};
+use crate::log::{Body, Entry, Log};
 use crate::wire::{Conn, Down, Kind, Wires};
 use crate::world::Rules;
 use rand::RngExt as _;
@@ -12,7 +12,7 @@ use roomcast::log::interest::Interest;
 use roomcast::log::redis::generation;
 use roomcast::log::redis::generation::{Discontinuity, TailState};
 use roomcast::log::shared_window::SharedWindow;
-use roomcast::log::window::{Slice, Window};
+use roomcast::log::window::{Gap, Pulled, RecentLog, Slice, Window};
 use roomcast::model::command::{Action, SessionCommand, Subject};
 use roomcast::model::draft::Draft;
 use roomcast::model::event::{Delivery, Event};
@@ -21,7 +21,8 @@ use roomcast::model::millis::Millis;
 use roomcast::model::names::Room;
 use roomcast::model::namespaces::{NamespaceIndex, Namespaces};
 use roomcast::model::offset::{Epoch, Offset, Position};
-use roomcast::model::partition::Line;
+use roomcast::model::partition::{Line, Partitions};
+use roomcast::model::place::{LineSet, Place};
 use roomcast::model::provenance::Provenance;
 use roomcast::session::changes::{Change, Changes};
 use roomcast::session::connection::SessionKey;
@@ -55,6 +56,50 @@ pub(crate) struct Settings {
     pub live_overtakes: bool,
     /// A session that is behind is parked as if it had everything.
     pub parks_ahead: bool,
+    pub partitions: Partitions,
+    /// A join or leave is noted without the position in the room's partition.
+    pub changes_on_control_only: bool,
+    /// What a client gets names only the line that it came on.
+    pub places_of_one_line: bool,
+    /// Nobody is notified that a partition lost entries.
+    pub tells_nobody_of_partitions: bool,
+    /// Partitions that a session has left are not named any more.
+    pub forgets_left_lines: bool,
+}
+
+/// The recent part of every line.
+pub(crate) struct Windows {
+    pub lines: Vec<SharedWindow>,
+    partitions: Partitions,
+}
+
+impl Windows {
+    /// That of the control line.
+    pub(crate) fn one(&self) -> &SharedWindow {
+        &self.lines[0]
+    }
+}
+
+impl RecentLog for Windows {
+    fn partitions(&self) -> Partitions {
+        self.partitions
+    }
+
+    fn covers(&self, after: Offset, namespace: &str, rooms: &[Room]) -> Result<(), Gap> {
+        self.lines[after.line.index()].covers(after, namespace, rooms)
+    }
+
+    fn pull(&self, after: Offset, up_to: Position, namespace: &str, rooms: &[Room], max: Slice) -> Result<Pulled, Gap> {
+        self.lines[after.line.index()].pull(after, up_to, namespace, rooms, max)
+    }
+
+    fn commands(&self, after: Offset) -> Result<Vec<(Position, Arc<SessionCommand>)>, Gap> {
+        self.one().commands(after)
+    }
+
+    fn filled_up_to(&self, line: Line) -> Position {
+        self.lines[line.index()].filled_up_to(line)
+    }
 }
 
 /// A live session.
@@ -62,8 +107,11 @@ pub(crate) struct Live {
     pub id: Id,
     pub pid: Option<Id>,
     pub conn: u64,
-    pub start: Offset,
+    pub start: Place,
     pub last: Position,
+    pub last_line: Line,
+    /// The partitions that it has or had rooms in.
+    pub lines: LineSet,
     pub mark: u64,
     pub moves: u32,
     pub changes: Changes,
@@ -78,7 +126,7 @@ pub(crate) struct Live {
 pub(crate) enum Command {
     Reset(Offset),
     Events(Vec<Arc<Event>>),
-    Sessions(Position, Arc<SessionCommand>),
+    Sessions(Offset, Arc<SessionCommand>),
     Advance(Offset),
 }
 
@@ -86,7 +134,12 @@ pub(crate) enum Command {
 #[derive(Default)]
 pub(crate) struct Shard {
     pub waiting: VecDeque<Command>,
-    pub position: Offset,
+    pub position: Place,
+    partitions: Partitions,
+    changes_on_control_only: bool,
+    forgets_left_lines: bool,
+    /// Commands that it carried out, and where it was then.
+    pub carried_out: Vec<(Position, Place)>,
     pub rooms: Rooms<SessionKey>,
     pub sessions: SlotMap<SessionKey, Live>,
     pub parked: ParkedSessions,
@@ -100,12 +153,15 @@ pub(crate) struct Shard {
 pub(crate) struct Node {
     pub name: u32,
     pub up: bool,
+    /// To the store, and the control line.
     pub linked: bool,
-    pub known: Option<TailState>,
-    pub window: SharedWindow,
+    /// To each line.
+    pub links: Vec<bool>,
+    pub known: Vec<Option<TailState>>,
+    pub window: Windows,
     pub shards: Vec<Shard>,
-    /// The offset that was announced to the shards.
-    announced: Offset,
+    /// The offset of each line that was announced to the shards.
+    announced: Vec<Offset>,
     /// Sessions whose records in the store are out of date.
     pub unwritten: BTreeSet<Id>,
     /// Sessions that other nodes may have taken while this node was disconnected.
@@ -114,23 +170,29 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn start(name: u32, settings: &Settings) -> Self {
-        let namespaces = Namespaces::new(&["/".to_owned()]);
         let kept = Duration::from_millis(settings.window_ms * 5 / 4);
-        let interest = match settings.keeps_all {
-            true => Interest::everything(namespaces),
-            false => Interest::of_sessions(namespaces, kept),
+        let lines = || settings.partitions.lines();
+        let window = |_| {
+            let namespaces = Namespaces::new(&["/".to_owned()]);
+            // What is not kept is not read again from partitions.
+            let interest = match settings.keeps_all || !settings.partitions.is_one() {
+                true => Interest::everything(namespaces),
+                false => Interest::of_sessions(namespaces, kept),
+            };
+            let window = Window::new(kept, settings.window_bytes).with_room_bytes(settings.room_bytes);
+            SharedWindow::of_one(window, interest)
         };
-        let window = Window::new(kept, settings.window_bytes).with_room_bytes(settings.room_bytes);
-        let window = SharedWindow::new(window, interest);
-        let shard = || Shard::new(settings, &window);
+        let window = Windows { lines: lines().map(window).collect(), partitions: settings.partitions };
+        let shard = || Shard::new(settings, window.one());
         Self {
             name,
             up: true,
             linked: false,
-            known: None,
+            links: lines().map(|_| false).collect(),
+            known: lines().map(|_| None).collect(),
             shards: vec![shard(), shard()],
             window,
-            announced: Offset::default(),
+            announced: lines().map(|line| Offset { line, ..Offset::default() }).collect(),
             unwritten: BTreeSet::new(),
             stale: BTreeSet::new(),
         }
@@ -147,23 +209,28 @@ impl Node {
         self.stale.extend(pids);
     }
 
-    /// Whether this node has read entries that the log has lost, and has not noticed that yet.
-    pub(crate) fn alone_knows_of_a_loss(&self, log: &Log) -> bool {
-        let Some(known) = self.known.as_ref().filter(|_| self.up) else { return false };
-        let asked = known.last_read;
-        matches!(known.discontinuity(&log.observe(asked)), Some(Discontinuity::EntriesLost))
+    /// Whether this node has read entries that a line has lost, and has not noticed that yet.
+    pub(crate) fn alone_knows_of_a_loss(&self, logs: &[Log]) -> bool {
+        let lost = |(known, log): (&Option<TailState>, &Log)| {
+            known.as_ref().is_some_and(|known| {
+                matches!(known.discontinuity(&log.observe(known.last_read)), Some(Discontinuity::EntriesLost))
+            })
+        };
+        self.up && self.known.iter().zip(logs).any(lost)
     }
 
-    /// Whether the node and its shards know of every loss of the log.
-    pub(crate) fn is_settled(&self, log: &Log) -> bool {
+    /// Whether the node and its shards know of every loss of a line.
+    pub(crate) fn is_settled(&self, line: Line, log: &Log) -> bool {
         let broken = |known: &TailState| known.discontinuity(&log.observe(known.last_read)).is_some();
-        let begins = |shard: &Shard| shard.waiting.iter().any(|command| matches!(command, Command::Reset(_)));
-        !self.known.as_ref().is_some_and(broken) && !self.shards.iter().any(begins)
+        let is_of = |command: &Command| matches!(command, Command::Reset(offset) if offset.line == line);
+        let begins = |shard: &Shard| shard.waiting.iter().any(is_of);
+        !self.known[line.index()].as_ref().is_some_and(broken) && !self.shards.iter().any(begins)
     }
 
     /// As the tail checks the stream after it connects.
     pub(crate) fn look(
         &mut self,
+        line: Line,
         log: &mut Log,
         asked: Option<Position>,
         settings: &Settings,
@@ -171,7 +238,7 @@ impl Node {
         rng: &mut StdRng,
     ) {
         let seen = log.observe(asked);
-        let broken = match &mut self.known {
+        let broken = match &mut self.known[line.index()] {
             None => None,
             Some(known) => match known.discontinuity(&seen) {
                 None => {
@@ -188,27 +255,36 @@ impl Node {
             _ => Epoch(log.agree(&seen.epoch_text, rng.random())),
         };
         let stream = log.observe(None).stream;
-        let head = generation::head(self.known.as_ref(), stream.as_ref());
-        let snapshot = history(log, epoch, head, settings);
-        self.known = Some(TailState::new(epoch, head, stream.as_ref()));
-        let offset = Offset { epoch, position: snapshot.head, line: Line::CONTROL };
-        self.announced = offset;
-        self.window.reset(&snapshot, now);
+        let head = generation::head(self.known[line.index()].as_ref(), stream.as_ref());
+        let snapshot = history(line, log, epoch, head, settings);
+        self.known[line.index()] = Some(TailState::new(epoch, head, stream.as_ref()));
+        let offset = Offset { epoch, position: snapshot.head, line };
+        self.announced[line.index()] = offset;
+        self.window.lines[line.index()].reset(&snapshot, now);
         self.shards.iter_mut().for_each(|shard| shard.waiting.push_back(Command::Reset(offset)));
     }
 
-    /// As the tail reads entries and passes them to the shards.
-    pub(crate) fn read(&mut self, log: &Log, max: usize, now: u64, rules: Rules) {
-        let Some(known) = &mut self.known else { return };
-        let mut position = known.position;
-        let unread: Vec<_> = log.entries.iter().filter(|entry| entry.position > position).take(max).collect();
-        let epoch = known.epoch;
+    /// As the tail reads entries and passes them to the shards. A command waits until what it comes behind was read, or
+    /// `is_late`.
+    pub(crate) fn read(&mut self, line: Line, log: &Log, max: usize, now: u64, (is_late, rules): (bool, Rules)) {
+        let Some(known) = &self.known[line.index()] else { return };
+        let (mut position, epoch) = (known.position, known.epoch);
+        let has_read = |(line, position): &(Line, Position)| {
+            self.known[line.index()].as_ref().is_some_and(|known| known.position >= *position)
+        };
+        let may_come = |entry: &&Entry| match &entry.body {
+            Body::SessionCommand(command) => is_late || command.at.iter().all(has_read),
+            _ => true,
+        };
+        let unread = log.entries.iter().filter(|entry| entry.position > position);
+        let unread: Vec<_> = unread.take(max).take_while(may_come).collect();
         if let Some(last) = unread.last() {
             position = last.position;
-            known.read(unread.len(), position);
+            let known = self.known[line.index()].as_mut();
+            known.expect("it is read").read(unread.len(), position);
         }
         for entry in unread {
-            let offset = Offset { epoch, position: entry.position, line: Line::CONTROL };
+            let offset = Offset { epoch, position: entry.position, line };
             match &entry.body {
                 // As the tail leaves out what nobody wants.
                 Body::Event(draft) if !draft.volatile && !self.wants(draft, entry.position) => {}
@@ -216,32 +292,32 @@ impl Node {
                     self.deliver(Event { offset, draft: draft.clone(), accepted_us: 0 }, now);
                 }
                 Body::SessionCommand(order) => {
-                    self.announced = offset;
+                    self.announced[0] = offset;
                     if let Action::Join(rooms) = &order.action
                         && !rules.foresees_nothing
                     {
-                        rooms.iter().for_each(|room| self.window.interest().touch(NAMESPACE, room));
+                        rooms.iter().for_each(|room| self.window.one().interest().touch(NAMESPACE, room));
                     }
-                    self.window.write().push_command(offset.position, order.clone(), now);
+                    self.window.one().write(Line::CONTROL).push_command(offset.position, order.clone(), now);
                     for shard in &mut self.shards {
-                        shard.waiting.push_back(Command::Sessions(offset.position, order.clone()));
+                        shard.waiting.push_back(Command::Sessions(offset, order.clone()));
                     }
                 }
                 Body::Probe => {}
             }
         }
-        self.advanced_to(position, now);
+        self.advanced_to(line, position, now);
     }
 
     /// Volatile events bypass the log and carry the offset of the tail.
-    pub(crate) fn receive_volatile(&mut self, event: &Event, now: u64) {
-        let Some(known) = &self.known else { return };
-        let offset = Offset { epoch: known.epoch, position: known.position, line: Line::CONTROL };
+    pub(crate) fn receive_volatile(&mut self, line: Line, event: &Event, now: u64) {
+        let Some(known) = &self.known[line.index()] else { return };
+        let offset = Offset { epoch: known.epoch, position: known.position, line };
         self.deliver(Event { offset, draft: event.draft.clone(), accepted_us: 0 }, now);
     }
 
     fn wants(&self, draft: &Draft, at: Position) -> bool {
-        draft.rooms.iter().any(|room| self.window.interest().wants("/", room, at))
+        draft.rooms.iter().any(|room| self.window.one().interest().wants("/", room, at))
     }
 
     /// As a pass reads the log again for a session that waits. `max`: entries that are read until the time is over.
@@ -256,8 +332,9 @@ impl Node {
         let mut waiting = Waiting::default();
         waiting.add(&"/".into(), needs);
         let Some((_, needed)) = waiting.begin() else { return };
-        let epoch = self.window.head().epoch;
-        let range = needed.range(self.window.interest(), epoch, settings.window_bytes, settings.room_bytes);
+        let head = self.window.one().head();
+        let epoch = head.epoch;
+        let range = needed.range(self.window.one().interest(), head, settings.window_bytes, settings.room_bytes);
         let Some(range) = range.filter(|_| self.linked && generation::parse(&log.epoch) == Some(epoch)) else { return };
         let mut finder = PastFinder::new(&range);
         let mut is_over = false;
@@ -294,36 +371,39 @@ impl Node {
 
     fn fill(&self, past: Past, now: u64, rules: Rules) {
         let past = if rules.fills_blindly { Past { events: Vec::new(), ..past } } else { past };
-        self.window.fill(past, now);
+        self.window.one().fill(past, now);
     }
 
     fn deliver(&mut self, event: Event, now: u64) {
-        self.announced = event.offset;
+        let line = event.offset.line.index();
+        self.announced[line] = event.offset;
         let event = Arc::new(event);
-        self.window.write().push(event.clone(), now);
+        self.window.lines[line].write(Line::CONTROL).push(event.clone(), now);
         for shard in &mut self.shards {
             shard.waiting.push_back(Command::Events(vec![event.clone()]));
         }
     }
 
-    fn advanced_to(&mut self, position: Position, now: u64) {
-        self.window.write().advance(position);
-        self.window.write().expire(now);
-        self.window.interest().expire(now);
-        if position > self.announced.position {
-            self.announced.position = position;
-            let announced = self.announced;
+    fn advanced_to(&mut self, line: Line, position: Position, now: u64) {
+        let window = &self.window.lines[line.index()];
+        window.write(Line::CONTROL).advance(position);
+        window.write(Line::CONTROL).expire(now);
+        window.interest().expire(now);
+        let announced = &mut self.announced[line.index()];
+        if position > announced.position {
+            announced.position = position;
+            let announced = *announced;
             self.shards.iter_mut().for_each(|shard| shard.waiting.push_back(Command::Advance(announced)));
         }
     }
 }
 
 /// As the history is read: newest first, so that never more is read than kept.
-fn history(log: &Log, epoch: Epoch, head: Position, settings: &Settings) -> Snapshot {
+fn history(line: Line, log: &Log, epoch: Epoch, head: Position, settings: &Settings) -> Snapshot {
     let (mut events, mut commands, mut bytes, mut left_out) = (Vec::new(), Vec::new(), 0, None);
     for entry in log.entries.iter().rev().filter(|entry| entry.position <= head) {
         let old = entry.position.ms < head.ms.saturating_sub(settings.history_ms);
-        let offset = Offset { epoch, position: entry.position, line: Line::CONTROL };
+        let offset = Offset { epoch, position: entry.position, line };
         let event = match &entry.body {
             Body::Event(draft) => Some(Event { offset, draft: draft.clone(), accepted_us: 0 }),
             _ => None,
@@ -342,13 +422,20 @@ fn history(log: &Log, epoch: Epoch, head: Position, settings: &Settings) -> Snap
     commands.reverse();
     events.reverse();
     let floor = log.observe(None).stream.map_or(head, |stream| generation::floor(left_out, &stream, head));
-    Snapshot { line: Line::CONTROL, epoch, floor, head, history: events, commands }
+    Snapshot { line, epoch, floor, head, history: events, commands }
 }
 
 impl Shard {
     fn new(settings: &Settings, window: &SharedWindow) -> Self {
-        let rooms = Rooms::of_node(window.interest().clone());
-        Self { parks_ahead: settings.parks_ahead, rooms, ..Self::default() }
+        Self {
+            rooms: Rooms::of_node(window.interest().clone()),
+            parks_ahead: settings.parks_ahead,
+            partitions: settings.partitions,
+            changes_on_control_only: settings.changes_on_control_only,
+            forgets_left_lines: settings.forgets_left_lines,
+            position: Place::unread(settings.partitions),
+            ..Self::default()
+        }
     }
 
     /// As the shard carries out a command.
@@ -356,7 +443,7 @@ impl Shard {
         match self.waiting.pop_front() {
             None => return false,
             Some(Command::Reset(offset)) => self.reset(offset, wires, settings, now),
-            Some(Command::Advance(offset)) => self.position = offset,
+            Some(Command::Advance(offset)) => self.position.set(offset),
             Some(Command::Sessions(position, order)) => self.apply(position, &order),
             Some(Command::Events(events)) => {
                 for event in events {
@@ -368,8 +455,9 @@ impl Shard {
     }
 
     /// As the shard applies a session command.
-    fn apply(&mut self, position: Position, order: &SessionCommand) {
-        self.position.position = position;
+    fn apply(&mut self, offset: Offset, order: &SessionCommand) {
+        self.position.set(offset);
+        self.carried_out.push((offset.position, self.position.clone()));
         for key in self.sessions.keys().collect::<Vec<_>>() {
             let session = &self.sessions[key];
             let user = session.identity.user.as_ref().map(UserId::as_str);
@@ -389,36 +477,73 @@ impl Shard {
             false => self.rooms.leave(key, NAMESPACE, room).is_some(),
         };
         if changed {
-            let change = Change { after: self.position.position, room: room.clone(), joined: join };
+            let partition = self.in_partition(room).filter(|_| !self.changes_on_control_only);
+            let change =
+                Change { after: self.position.control().position, partition, room: room.clone(), joined: join };
             let session = &mut self.sessions[key];
             if let Some(replay) = &mut session.replay {
-                replay.note(change.clone());
+                replay.note(&change);
             }
             session.changes.note(change, KEPT_CHANGES);
+            session.lines.insert(self.partitions.of(room));
         }
+    }
+
+    fn in_partition(&self, room: &Room) -> Option<Offset> {
+        match self.partitions.of(room) {
+            Line::CONTROL => None,
+            line => self.position.on(line),
+        }
+    }
+
+    /// The lines that a session's place names.
+    fn lines_of(&self, key: SessionKey) -> LineSet {
+        match self.forgets_left_lines {
+            true => self.partitions.of_all(&self.rooms.of(key).cloned().collect::<Vec<_>>()).collect(),
+            false => self.sessions[key].lines,
+        }
+    }
+
+    /// As a shard knows where a session's client is.
+    pub(crate) fn resume_point(&self, key: SessionKey) -> Place {
+        let here = self.position.only(self.lines_of(key));
+        self.sessions[key].replay.as_ref().map_or(here.clone(), |replay| replay.place(&here))
     }
 
     /// As the shard starts anew after a discontinuity.
     fn reset(&mut self, offset: Offset, wires: &mut Wires, settings: &Settings, now: u64) {
         for key in self.sessions.keys().collect::<Vec<_>>() {
+            let is_silent = settings.tells_nobody_of_partitions && offset.line != Line::CONTROL;
+            if is_silent || !self.sessions[key].lines.contains(offset.line) {
+                continue;
+            }
             let Some(conn) = wires.get_mut(&self.sessions[key].conn) else { continue };
+            let is_behind = self.sessions[key].replay.is_some();
             match conn.kind {
                 Kind::SocketIo => self.close(conn, settings, now),
                 Kind::PlainWs => {
-                    self.rooms.of(key).for_each(|room| conn.push_own(Down::Gap(Some(room.clone()), offset)));
+                    let mut here = self.position.clone();
+                    here.set(offset);
+                    let is_lost = |room: &&Room| is_behind || self.partitions.may_bring(offset.line, room);
+                    let lost = self.rooms.of(key).filter(is_lost);
+                    lost.for_each(|room| conn.push_own(Down::Gap(Some(room.clone()), here.clone())));
                 }
-                Kind::Sse => conn.push_own(Down::Gap(None, offset)),
+                Kind::Sse => {
+                    let mut here = self.position.only(self.lines_of(key));
+                    here.set(offset);
+                    conn.push_own(Down::Gap(None, here));
+                }
             }
             if let Some(session) = self.sessions.get_mut(key) {
                 session.replay = None;
             }
         }
-        self.position = offset;
+        self.position.set(offset);
     }
 
     /// As the shard delivers an event.
     fn deliver(&mut self, event: &Arc<Event>, wires: &mut Wires, settings: &Settings, now: u64) {
-        self.position = event.offset;
+        self.position.set(event.offset);
         self.mark += 1;
         let members = |rooms: &Rooms<SessionKey>, room: &str| -> Vec<SessionKey> {
             rooms.find(NAMESPACE, room).map(|room| rooms.members(room).collect()).unwrap_or_default()
@@ -439,12 +564,22 @@ impl Shard {
                     continue;
                 }
                 if !event.draft.volatile {
-                    session.last = event.offset.position;
+                    (session.last, session.last_line) = (event.offset.position, event.offset.line);
                 }
-                let Some(conn) = wires.get_mut(&session.conn) else { continue };
+                let id = session.conn;
+                let lines = self.lines_of(key);
+                let Some(conn) = wires.get_mut(&id) else { continue };
+                let mut place = match conn.kind {
+                    Kind::PlainWs => self.position.only(self.partitions.of_all(&[room]).collect()),
+                    _ => self.position.only(lines),
+                };
+                if settings.places_of_one_line {
+                    place = place.only([event.offset.line].into_iter().collect());
+                }
                 match conn.kind {
-                    Kind::PlainWs => conn.push_own(Down::Event(event.clone(), room.clone())),
-                    _ => conn.outbox.push(Frame::Event(shared.clone())),
+                    Kind::PlainWs => conn.push_own(Down::Event(event.clone(), room.clone(), place.to_string())),
+                    _ if self.partitions.is_one() => conn.outbox.push(Frame::Event(shared.clone())),
+                    _ => conn.outbox.push(Frame::placed(event.clone(), &place)),
                 }
                 if conn.is_over(settings.outbox_bytes) {
                     conn.flush();
@@ -479,6 +614,9 @@ impl Shard {
 
     /// What a resume of the session would need now.
     pub(crate) fn parked_now(&self, session: &Live, key: SessionKey) -> Parked {
+        let behind = session.replay.as_ref().filter(|_| !self.parks_ahead);
+        let behind = behind.map(|replay| replay.last_possible(&self.position));
+        let (last_line, last) = behind.unwrap_or((session.last_line, session.last));
         Parked {
             id: session.id,
             namespace: NAMESPACE,
@@ -487,9 +625,10 @@ impl Shard {
             provenances: self.rooms.memberships(key).map(|(room, by)| (room.clone(), by)).collect(),
             decided_on: None,
             changes: session.changes.clone(),
-            start: session.start,
-            last: if session.replay.is_some() && !self.parks_ahead { self.position.position } else { session.last },
-            at: self.position.position,
+            start: session.start.clone(),
+            last,
+            last_line,
+            at: self.position.only(session.lines),
             moves: session.moves,
         }
     }
@@ -500,6 +639,11 @@ impl Shard {
         let key = self.sessions.insert(session);
         for room in rooms {
             self.rooms.join(key, NAMESPACE, room, Provenance::Rule);
+            self.sessions[key].lines.insert(self.partitions.of(room));
+        }
+        let session = &mut self.sessions[key];
+        if session.moves == 0 {
+            session.start = session.start.only(session.lines);
         }
         if let Some(pid) = pid {
             self.by_pid.insert(pid, key);
@@ -519,13 +663,15 @@ impl Shard {
 
     /// As a new session is made.
     pub(crate) fn newcomer(&self, id: Id, pid: Option<Id>, conn: u64, identity: Arc<Identity>) -> Live {
-        let (start, last, unanswered) = (self.position, Position::default(), Vec::new());
+        let (start, last, unanswered) = (self.position.clone(), Position::default(), Vec::new());
         Live {
             id,
             pid,
             conn,
             start,
             last,
+            last_line: Line::CONTROL,
+            lines: LineSet::default(),
             mark: 0,
             moves: 0,
             changes: Changes::default(),

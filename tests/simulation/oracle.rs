@@ -3,7 +3,9 @@
 
 use roomcast::model::id::Id;
 use roomcast::model::names::Room;
-use roomcast::model::offset::{Offset, Position};
+use roomcast::model::offset::Position;
+use roomcast::model::partition::{Line, Partitions};
+use roomcast::model::place::Place;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
@@ -11,6 +13,7 @@ use std::fmt::Write as _;
 #[derive(Clone)]
 pub(crate) struct Fact {
     pub serial: u64,
+    pub line: Line,
     pub position: Position,
     pub rooms: Vec<Room>,
     pub except: Vec<Room>,
@@ -27,15 +30,35 @@ enum Inside {
 
 struct Change {
     id: u64,
-    after: Position,
+    after: Place,
     room: Room,
     joined: bool,
     answered: bool,
 }
 
+/// A command of the backend to one client.
+struct Command {
+    client: usize,
+    room: Room,
+    joined: bool,
+    /// In the room's partition it counts from somewhere behind this.
+    least: (Line, Position),
+    /// And from here on at the latest: all nodes had carried it out.
+    last: Option<Position>,
+}
+
+/// Whether a change counts for an event.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Counts {
+    No,
+    /// It was made just then, and both are correct.
+    Perhaps,
+    Yes,
+}
+
 /// The time of a client between two notices that it may have missed something.
 struct Stretch {
-    start: Offset,
+    start: Place,
     session: Option<Id>,
     /// The losses that every node knew when it began; `None` if some node did not know all of them.
     losses: Option<u64>,
@@ -43,9 +66,12 @@ struct Stretch {
     got: BTreeSet<u64>,
     /// Received under the name of another room.
     elsewhere: BTreeSet<u64>,
-    newest: Option<Position>,
+    newest: BTreeMap<Line, Position>,
     /// Only events of this room are checked (`/ws`, which resumes each room by itself).
     only: Option<Room>,
+    /// It began with a `gap`, which names no offset: another node may still have what this one had lost, and give it to the
+    /// client.
+    after_gap: bool,
 }
 
 /// A client, and for `/ws` one of its rooms.
@@ -53,9 +79,10 @@ pub(crate) type Who = (usize, Option<Room>);
 
 #[derive(Default)]
 pub(crate) struct Oracle {
-    facts: BTreeMap<Position, Fact>,
-    /// The commands of the backend: the client, the room, and whether it joins.
-    commands: BTreeMap<Position, (usize, Room, bool)>,
+    facts: BTreeMap<(Line, Position), Fact>,
+    /// The commands of the backend, by their positions on the control line.
+    commands: BTreeMap<Position, Command>,
+    partitions: Partitions,
     losses: u64,
     stretches: BTreeMap<Who, Stretch>,
     /// Every room that a client has asked for.
@@ -69,37 +96,87 @@ pub(crate) struct Oracle {
 }
 
 impl Oracle {
+    pub(crate) fn new(partitions: Partitions) -> Self {
+        Self { partitions, ..Self::default() }
+    }
+
     pub(crate) fn published(&mut self, fact: Fact) {
-        self.facts.insert(fact.position, fact);
+        self.facts.insert((fact.line, fact.position), fact);
     }
 
-    pub(crate) fn commanded(&mut self, client: usize, position: Position, room: Room, joined: bool) {
-        self.commands.insert(position, (client, room, joined));
+    pub(crate) fn commanded(
+        &mut self,
+        client: usize,
+        position: Position,
+        room: Room,
+        joined: bool,
+        least: (Line, Position),
+    ) {
+        self.commands.insert(position, Command { client, room, joined, least, last: None });
     }
 
-    /// The log lost these events, so clients that missed them cannot get them any more. Trimmed entries are not lost.
-    pub(crate) fn lost(&mut self, positions: impl Iterator<Item = Position>) {
-        self.losses += 1;
-        for position in positions {
-            self.facts.remove(&position);
-            self.commands.remove(&position);
+    /// A shard came to a command while it was here, which may be before where it was issued.
+    pub(crate) fn carried_out(&mut self, position: Position, here: &Place) {
+        if let Some(command) = self.commands.get_mut(&position)
+            && let Some(here) = here.on(command.least.0)
+        {
+            command.least.1 = command.least.1.min(here.position);
         }
     }
 
-    /// The log was deleted: a new one begins at the first position.
-    pub(crate) fn lost_everything(&mut self) {
+    /// A node that is here takes up a session that had not got the commands after this position.
+    pub(crate) fn taken_up(&mut self, after: Position, here: &Place) {
+        let until = here.control().position;
+        if after >= until {
+            return;
+        }
+        let all: Vec<_> = self.commands.range(after..=until).map(|(position, _)| *position).collect();
+        all.into_iter().for_each(|position| self.carried_out(position, here));
+    }
+
+    /// All nodes have carried out the commands up to here, and the lines end there.
+    pub(crate) fn settled(&mut self, position: Position, ends: &[Position]) {
+        for command in self.commands.range_mut(..=position).map(|(_, command)| command) {
+            command.last.get_or_insert(ends[command.least.0.index()]);
+        }
+    }
+
+    /// A line lost these events, so clients that missed them cannot get them any more. Trimmed entries are not lost.
+    pub(crate) fn lost(&mut self, line: Line, positions: impl Iterator<Item = Position>) {
         self.losses += 1;
-        self.facts.clear();
-        self.commands.clear();
+        for position in positions {
+            self.facts.remove(&(line, position));
+            if line == Line::CONTROL {
+                self.commands.remove(&position);
+            }
+        }
+    }
+
+    /// A line was deleted: a new one begins at the first position.
+    pub(crate) fn lost_everything(&mut self, line: Line) {
+        self.losses += 1;
+        self.facts.retain(|(of, _), _| *of != line);
+        if line == Line::CONTROL {
+            self.commands.clear();
+        }
     }
 
     /// The client knows that it starts anew: what it missed before is excused.
-    pub(crate) fn notified(&mut self, who: Who, start: Offset, session: Option<Id>, settled: bool) {
+    pub(crate) fn notified(&mut self, who: Who, start: Place, session: Option<Id>, settled: bool) {
         self.notices += 1;
         let (losses, only) = (settled.then_some(self.losses), who.1.clone());
         let (got, elsewhere) = (BTreeSet::new(), BTreeSet::new());
-        let stretch = Stretch { start, session, losses, changes: Vec::new(), got, elsewhere, newest: None, only };
+        let newest = BTreeMap::new();
+        let stretch =
+            Stretch { start, session, losses, changes: Vec::new(), got, elsewhere, newest, only, after_gap: false };
         self.stretches.insert(who, stretch);
+    }
+
+    /// The notice was a `gap` in a room.
+    pub(crate) fn began_with_gap(&mut self, who: &Who) {
+        if let Some(stretch) = self.stretches.get_mut(who) {
+            stretch.after_gap = true;
+        }
     }
 
     /// The client says that its session continues.
@@ -124,13 +201,19 @@ impl Oracle {
         who: &Who,
         session: Option<Id>,
         id: Option<u64>,
-        after: Position,
+        after: &Place,
         room: &Room,
         joined: bool,
     ) {
         if let Some(stretch) = self.stretches.get_mut(who).filter(|stretch| stretch.session == session) {
             let answered = id.is_none();
-            stretch.changes.push(Change { id: id.unwrap_or(0), after, room: room.clone(), joined, answered });
+            stretch.changes.push(Change {
+                id: id.unwrap_or(0),
+                after: after.clone(),
+                room: room.clone(),
+                joined,
+                answered,
+            });
         }
     }
 
@@ -152,7 +235,7 @@ impl Oracle {
         if stretch.got.contains(&serial) {
             return self.wrong(who, format!("got event {serial} twice"));
         }
-        if stretch.newest.is_some_and(|newest| newest >= fact.position) {
+        if stretch.newest.get(&fact.line).is_some_and(|newest| *newest >= fact.position) {
             return self.wrong(who, format!("got event {serial} at {} out of order", fact.position));
         }
         // Until every node knows of a loss, a client may see the log before or after it; `finish` checks again.
@@ -160,13 +243,13 @@ impl Oracle {
         if sure && self.entitled(who, stretch, fact) == Inside::No {
             return self.wrong(who, format!("got event {serial}, which was not for it"));
         }
-        let missed = sure.then(|| self.missed(who, stretch, Some(fact.position))).flatten();
+        let missed = sure.then(|| self.missed(who, stretch, fact.line, Some(fact.position))).flatten();
         if let Some(missed) = missed {
             return self.wrong(who, format!("got event {serial} but never {missed}"));
         }
         if let Some(stretch) = self.stretches.get_mut(who) {
             stretch.got.insert(serial);
-            stretch.newest = Some(fact.position);
+            stretch.newest.insert(fact.line, fact.position);
         }
     }
 
@@ -177,10 +260,13 @@ impl Oracle {
         }
     }
 
-    fn missed(&self, who: &Who, stretch: &Stretch, before: Option<Position>) -> Option<u64> {
+    fn missed(&self, who: &Who, stretch: &Stretch, line: Line, before: Option<Position>) -> Option<u64> {
         let later = |position: &Position| before.is_some_and(|before| *position >= before);
-        let facts = self.facts.values().filter(|fact| fact.position > stretch.start.position);
+        let start = stretch.start.on(line).map_or(Position::default(), |start| start.position);
+        let end = Position { ms: u64::MAX, seq: u64::MAX };
+        let facts = self.facts.range((line, Position::default())..=(line, end)).map(|(_, fact)| fact);
         facts
+            .filter(|fact| fact.position > start)
             .take_while(|fact| !later(&fact.position))
             .filter(|fact| !stretch.got.contains(&fact.serial) && !stretch.elsewhere.contains(&fact.serial))
             .find(|fact| self.entitled(who, stretch, fact) == Inside::Yes)
@@ -188,18 +274,42 @@ impl Oracle {
     }
 
     /// The run is over, and every client has read everything.
-    pub(crate) fn finish(&mut self, epoch: &str) {
+    pub(crate) fn finish(&mut self, epochs: &[String]) {
         let mut wrong = None;
         for (who, stretch) in &self.stretches {
-            if let Some(missed) = self.missed(who, stretch, None) {
+            let missed = self.partitions.lines().find_map(|line| self.missed(who, stretch, line, None));
+            if let Some(missed) = missed {
                 wrong = Some((who.clone(), format!("never got event {missed} and was not notified")));
-            } else if format!("{:x}", stretch.start.epoch.0) != epoch {
-                wrong = Some((who.clone(), "was not notified of the new epoch of the log".into()));
+            } else if let Some(line) = self.forgotten_line(stretch, epochs) {
+                wrong = Some((who.clone(), format!("was not notified of the new epoch of line {line}")));
             }
         }
         if let Some((who, what)) = wrong {
             self.wrong(&who, what);
         }
+    }
+
+    /// A line with another epoch than when the client began there, or joined its last room there.
+    fn forgotten_line(&self, stretch: &Stretch, epochs: &[String]) -> Option<Line> {
+        let is_old = |line: Line, place: &Place| {
+            place.on(line).is_some_and(|known| format!("{:x}", known.epoch.0) != epochs[line.index()])
+        };
+        if is_old(Line::CONTROL, &stretch.start) {
+            return Some(Line::CONTROL);
+        }
+        let last_of = |change: &&Change| {
+            !stretch
+                .changes
+                .iter()
+                .rev()
+                .take_while(|c| c.id != change.id || change.id == 0)
+                .any(|later| later.room == change.room && !std::ptr::eq(later, *change))
+        };
+        let joined = stretch.changes.iter().filter(|change| change.joined && change.answered).filter(last_of);
+        joined
+            .map(|change| (self.partitions.of(&change.room), &change.after))
+            .find(|(line, at)| is_old(*line, at))
+            .map(|(line, _)| line)
     }
 
     pub(crate) fn wrong(&mut self, who: &Who, what: String) {
@@ -212,7 +322,7 @@ impl Oracle {
     }
 
     fn entitled(&self, who: &Who, stretch: &Stretch, fact: &Fact) -> Inside {
-        let at = fact.position;
+        let at = (fact.line, fact.position);
         let any = |rooms: &[Room], inside: &dyn Fn(&Room) -> Inside| {
             let states = rooms.iter().map(inside);
             states.fold(Inside::No, |max, state| if max == Inside::Yes || state == Inside::No { max } else { state })
@@ -231,7 +341,12 @@ impl Oracle {
                     true => Inside::Perhaps,
                     false => Inside::No,
                 };
-                (self.inside(who, stretch, only, at), any(&fact.except, &perhaps))
+                let is_before = stretch.start.on(fact.line).is_some_and(|start| fact.position <= start.position);
+                let member = match stretch.after_gap && is_before {
+                    true => Inside::Perhaps,
+                    false => self.inside(who, stretch, only, at),
+                };
+                (member, any(&fact.except, &perhaps))
             }
         };
         match (member, excepted) {
@@ -241,19 +356,37 @@ impl Oracle {
         }
     }
 
-    fn inside(&self, who: &Who, stretch: &Stretch, room: &Room, at: Position) -> Inside {
-        let own = stretch.changes.iter().filter(|change| change.room == *room && change.after < at);
-        let own = own.map(|change| (change.after, 1, change.joined, change.answered));
-        let begun = stretch.start.position;
-        let commands = self.commands.range(..at).filter(|(position, (client, named, _))| {
-            **position > begun && *client == who.0 && who.1.is_none() && named == room
+    fn inside(&self, who: &Who, stretch: &Stretch, room: &Room, (line, at): (Line, Position)) -> Inside {
+        let counts = |position: Position| if position < at { Counts::Yes } else { Counts::No };
+        let own = stretch.changes.iter().filter(|change| change.room == *room).map(|change| {
+            let control = change.after.control().position;
+            let on = change.after.on(line).map_or(Position::default(), |on| on.position);
+            (control, 1, change.joined, change.answered, counts(on))
         });
-        let mut all: Vec<_> = own.chain(commands.map(|(position, command)| (*position, 0, command.2, true))).collect();
+        let begun = stretch.start.control().position;
+        let commands = self.commands.iter().filter(|(position, command)| {
+            **position > begun && command.client == who.0 && who.1.is_none() && command.room == *room
+        });
+        let commands = commands.map(|(position, command)| {
+            let counts = match line {
+                Line::CONTROL => counts(*position),
+                _ if at <= command.least.1 => Counts::No,
+                _ if command.last.is_some_and(|last| at > last) => Counts::Yes,
+                _ => Counts::Perhaps,
+            };
+            (*position, 0, command.joined, true, counts)
+        });
+        let mut all: Vec<_> = own.chain(commands).collect();
         // A shard at the position of a command has carried it out.
-        all.sort_by_key(|(after, own, ..)| (*after, *own));
-        all.into_iter().fold(Inside::No, |before, (_, _, joined, answered)| {
+        all.sort_by_key(|(control, own, ..)| (*control, *own));
+        all.into_iter().fold(Inside::No, |before, (_, _, joined, answered, counts)| {
             let then = if joined { Inside::Yes } else { Inside::No };
-            if answered || then == before { then } else { Inside::Perhaps }
+            match counts {
+                Counts::No => before,
+                Counts::Yes if answered => then,
+                _ if then == before => then,
+                _ => Inside::Perhaps,
+            }
         })
     }
 }

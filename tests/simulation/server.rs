@@ -1,18 +1,19 @@
 //! What a server does with the packets of its clients, and the store of session records.
 
-use crate::node::{Live, NAMESPACE, identity};
+use crate::node::{Live, NAMESPACE, Windows, identity};
 use crate::oracle::Who;
 use crate::wire::{Down, Kind, Up, Work};
 use crate::world::World;
 use base64::Engine as _;
 use rand::RngExt as _;
-use roomcast::log::shared_window::SharedWindow;
 use roomcast::log::window::{Gap, Pulled, RecentLog, Slice};
 use roomcast::model::command::SessionCommand;
 use roomcast::model::id::Id;
 use roomcast::model::millis::Millis;
 use roomcast::model::names::Room;
 use roomcast::model::offset::{Offset, Position};
+use roomcast::model::partition::{Line, Partitions};
+use roomcast::model::place::Place;
 use roomcast::session::parked::Parked;
 use roomcast::session::recovery;
 use roomcast::session::recovery::{Asked, Lost};
@@ -45,7 +46,7 @@ pub(crate) struct Store {
 enum Found {
     Nowhere,
     At(u32),
-    Taken(Parked),
+    Taken(Box<Parked>),
     Later,
 }
 
@@ -99,7 +100,9 @@ impl Store {
             return if has_beaten(node) { Found::Later } else { Found::Nowhere };
         };
         let taken = hash.records.remove(&pid);
-        taken.and_then(|(_, text)| Parked::from_record(&text, NAMESPACE)).map_or(Found::Nowhere, Found::Taken)
+        taken
+            .and_then(|(_, text)| Parked::from_record(&text, NAMESPACE))
+            .map_or(Found::Nowhere, |parked| Found::Taken(Box::new(parked)))
     }
 }
 
@@ -113,7 +116,7 @@ impl World {
     pub(crate) fn serve(&mut self, id: u64) {
         let Some(conn) = self.wires.get_mut(&id).filter(|conn| !conn.closing) else { return };
         let (node, shard) = (conn.node, conn.shard);
-        if self.nodes[node].shards[shard].position == Offset::default() {
+        if !self.nodes[node].shards[shard].position.has_begun() {
             return;
         }
         match (conn.work.take(), conn.kind) {
@@ -144,8 +147,8 @@ impl World {
                     Up::Join { since, .. } => since.clone(),
                     Up::Leave { .. } => None,
                 };
-                let offset = text.and_then(|text| Offset::parse(&text));
-                let reached = offset.is_none_or(|offset| self.has_reached(id, offset));
+                let place = text.and_then(|text| Place::parse(&text));
+                let reached = place.as_ref().is_none_or(|place| self.has_reached(id, place));
                 if !reached && self.now < until && !self.rules.ignore_future {
                     return self.wait(id, Work::CatchUp { until, packet });
                 }
@@ -154,7 +157,7 @@ impl World {
                     Up::Join { room, .. } => vec![room.clone()],
                     _ => return self.proceed(id, Work::Enter { packet }),
                 };
-                let asked = |window: &SharedWindow, here| match offset {
+                let asked = |window: &Windows, here: &Place| match &place {
                     Some(after) => Asked::to_join(window, here, "/", after, &rooms),
                     None => Asked::default(),
                 };
@@ -162,7 +165,7 @@ impl World {
                 self.proceed(id, Work::Fetched { until: self.now + MAX_BEHIND, reach, packet });
             }
             Work::Fetched { until, reach, packet } => {
-                if self.has_reached(id, reach) || self.now >= until || self.rules.lives_early {
+                if self.has_reached(id, &reach) || self.now >= until || self.rules.lives_early {
                     return self.proceed(id, Work::Enter { packet });
                 }
                 self.wait(id, Work::Fetched { until, reach, packet });
@@ -188,13 +191,14 @@ impl World {
             Work::Take { asked, pid, offset } => self.take(id, asked, pid, offset),
             Work::Resume { until, reach, after, pid, parked, fetched } => {
                 let goes_on = self.rules.ignore_future || fetched && self.rules.lives_early;
-                if !self.has_reached(id, reach) && self.now < until && !goes_on {
+                let is_there = self.has_reached(id, &reach) && (fetched || self.has_reached(id, &parked.at));
+                if !is_there && self.now < until && !goes_on {
                     return self.wait(id, Work::Resume { until, reach, after, pid, parked, fetched });
                 }
                 if fetched {
-                    return self.resume(id, after, pid, parked);
+                    return self.resume(id, &after, pid, *parked);
                 }
-                let reach = self.fetch(id, |window, here| Asked::to_take_up(&parked, window, here, "/", after));
+                let reach = self.fetch(id, |window, here| Asked::to_take_up(&parked, window, here, "/", &after));
                 let until = self.now + MAX_BEHIND;
                 self.proceed(id, Work::Resume { until, reach, after, pid, parked, fetched: true });
             }
@@ -202,13 +206,13 @@ impl World {
     }
 
     /// As the log is read again for what a session asks for. Answers where its shard has to be then.
-    fn fetch(&mut self, id: u64, ask: impl Fn(&SharedWindow, Offset) -> Asked) -> Offset {
+    fn fetch(&mut self, id: u64, ask: impl Fn(&Windows, &Place) -> Asked) -> Place {
         let at = self.wires[&id].node;
         for _ in 0..4 {
             let here = self.here(id);
             let window = &self.nodes[at].window;
-            let Asked { rooms, missing } = ask(window, here);
-            rooms.iter().for_each(|room| window.interest().touch(NAMESPACE, room));
+            let Asked { rooms, missing } = ask(window, &here);
+            rooms.iter().for_each(|room| window.one().interest().touch(NAMESPACE, room));
             if missing.is_empty() {
                 continue;
             }
@@ -218,24 +222,27 @@ impl World {
             }
             let max = if self.chance(100) { self.rng.random_range(0..8) } else { usize::MAX };
             self.note(|| format!("{id} waits for {missing:?}"));
-            self.nodes[at].read_past(&self.log, &missing, max, self.now, (&self.settings, self.rules));
+            self.nodes[at].read_past(&self.logs[0], &missing, max, self.now, (&self.settings, self.rules));
         }
-        let window = &self.nodes[at].window;
-        Offset { position: window.filled_up_to(), ..window.head() }
+        let window = self.nodes[at].window.one();
+        Offset { position: window.filled_up_to(Line::CONTROL), ..window.head() }.into()
     }
 
     /// Whether the shard has passed what was left out of these rooms before they were wanted, which they are from now on.
     fn has_passed(&self, id: u64, rooms: &[Room]) -> bool {
-        let (here, window) = (self.here(id), &self.nodes[self.wires[&id].node].window);
+        let (here, window) = (self.here(id).control(), self.nodes[self.wires[&id].node].window.one());
         rooms.iter().for_each(|room| window.interest().touch(NAMESPACE, room));
         let since = rooms.iter().filter_map(|room| window.interest().since("/", room)).max();
-        let since = since.map(|since| since.max(window.filled_up_to()));
+        let since = since.map(|since| since.max(window.filled_up_to(Line::CONTROL)));
         since.is_none_or(|since| here.epoch == window.head().epoch && since <= here.position)
     }
 
-    fn has_reached(&self, id: u64, offset: Offset) -> bool {
+    fn has_reached(&self, id: u64, place: &Place) -> bool {
         let here = self.here(id);
-        here.epoch != offset.epoch || here.position >= offset.position
+        let is_there = |there: Offset| {
+            here.on(there.line).is_none_or(|here| here.epoch != there.epoch || here.position >= there.position)
+        };
+        place.offsets().all(is_there)
     }
 
     fn wait(&mut self, id: u64, work: Work) {
@@ -244,16 +251,16 @@ impl World {
         }
     }
 
-    fn here(&self, id: u64) -> Offset {
+    fn here(&self, id: u64) -> Place {
         let conn = &self.wires[&id];
-        self.nodes[conn.node].shards[conn.shard].position
+        self.nodes[conn.node].shards[conn.shard].position.clone()
     }
 
     fn carry_out(&mut self, id: u64, packet: Up) {
         let kind = self.wires[&id].kind;
         match (packet, kind) {
             (Up::Connect { pid: Some(pid), offset, .. }, Kind::SocketIo) => {
-                match offset.map(|text| Offset::parse(&text)) {
+                match offset.map(|text| Place::parse(&text)) {
                     Some(None) => self.begin_session(id),
                     offset => self.take(id, 0, pid, offset.flatten()),
                 }
@@ -284,14 +291,14 @@ impl World {
         let node = &mut self.nodes[conn.node];
         let shard = &mut node.shards[conn.shard];
         let session = shard.newcomer(sid, pid, id, identity(conn.client));
-        let start = session.start;
+        let start = session.start.clone();
         conn.session = Some(shard.admit(session, &rooms));
         node.unwritten.extend(pid);
         conn.push_own(Down::Connected { sid, pid, start, rooms });
     }
 
     /// As a resume searches for its session: one shard at a time, then the store.
-    fn take(&mut self, id: u64, asked: usize, pid: Id, offset: Option<Offset>) {
+    fn take(&mut self, id: u64, asked: usize, pid: Id, offset: Option<Place>) {
         let conn = &self.wires[&id];
         let (node, shard) = (conn.node, conn.shard);
         let found = match asked {
@@ -327,9 +334,9 @@ impl World {
         };
         match found {
             Some(parked) => {
-                let after = parked.resume_from(offset);
-                let reach = Offset { position: after.position.max(parked.at), ..after };
+                let Some(after) = parked.resume_from(offset.as_ref()) else { return self.begin_session(id) };
                 let until = self.now + CATCH_UP;
+                let (reach, parked) = (after.clone(), Box::new(parked));
                 self.proceed(id, Work::Resume { until, reach, after, pid, parked, fetched: false });
             }
             None if asked < 2 => self.wait(id, Work::Take { asked: asked + 1, pid, offset }),
@@ -341,7 +348,7 @@ impl World {
     fn is_stale(&self, id: u64, pid: Id, parked: &Parked) -> bool {
         let node = &self.nodes[self.wires[&id].node];
         let stale = !node.linked || node.stale.contains(&pid);
-        stale && parked.start.epoch == self.here(id).epoch
+        stale && parked.start.control().epoch == self.here(id).control().epoch
     }
 
     /// Closed as unreachable.
@@ -373,7 +380,7 @@ impl World {
                 }
                 Found::Nowhere => return Ok(None),
                 Found::Later => return Err(Unreachable),
-                Found::Taken(parked) => return Ok(Some(parked)),
+                Found::Taken(parked) => return Ok(Some(*parked)),
                 Found::At(node) => node,
             };
             match self.ask(node, pid) {
@@ -403,15 +410,18 @@ impl World {
     }
 
     /// As a resume is completed and the session continues.
-    fn resume(&mut self, id: u64, after: Offset, pid: Id, mut parked: Parked) {
+    fn resume(&mut self, id: u64, after: &Place, pid: Id, mut parked: Parked) {
         let here = self.here(id);
         let conn = &self.wires[&id];
         let window = &Judged { window: &self.nodes[conn.node].window, lives_early: self.rules.lives_early };
         let before = parked.clone();
-        let mut missed = recovery::take_up(&mut parked, window, here, "/", after);
+        self.oracle.taken_up(before.at.control().position, &here);
+        let mut missed = recovery::take_up(&mut parked, window, &here, "/", after);
         if matches!(missed, Err(Lost::Missed(Gap::TooOld))) && self.rules.ignore_floor {
             parked = before;
-            missed = recovery::take_up(&mut parked, window, here, "/", window.window.write().floor());
+            let mut floor = Place::default();
+            parked.at.offsets().for_each(|at| floor.set(window.window.lines[at.line.index()].write(at.line).floor()));
+            missed = recovery::take_up(&mut parked, window, &here, "/", &floor);
         }
         let rooms = &parked.rooms;
         self.note(|| format!("resume on {id} from {after} at {here} in {rooms:?}: {}", describe(&missed)));
@@ -419,14 +429,15 @@ impl World {
         let conn = self.wires.get_mut(&id).expect("it is served");
         let node = &mut self.nodes[conn.node];
         let shard = &mut node.shards[conn.shard];
-        let (start, rooms, moves) = (parked.start, parked.rooms, parked.moves + 1);
-        let (last, changes) = (parked.last, parked.changes);
+        let (start, rooms, moves, lines) = (parked.start, parked.rooms, parked.moves + 1, parked.at.lines());
+        let (last, last_line, changes) = (parked.last, parked.last_line, parked.changes);
         let newcomer = shard.newcomer(parked.id, Some(pid), id, identity(conn.client));
-        let session = Live { start, last, moves, changes, replay: Some(missed), ..newcomer };
+        let (first, replay) = (start.clone(), Some(missed));
+        let session = Live { start, last, last_line, lines, moves, changes, replay, ..newcomer };
         conn.session = Some(shard.admit(session, &rooms));
         node.unwritten.insert(pid);
         self.top_up(id);
-        self.push_own(id, Down::Connected { sid: parked.id, pid: Some(pid), start, rooms });
+        self.push_own(id, Down::Connected { sid: parked.id, pid: Some(pid), start: first, rooms });
     }
 
     fn push_own(&mut self, id: u64, packet: Down) {
@@ -445,28 +456,34 @@ impl World {
         let node = &mut self.nodes[conn.node];
         let shard = &mut node.shards[conn.shard];
         let Some(replay) = &mut shard.sessions[key].replay else { return };
-        let step = replay.step(&node.window, shard.position, "/", self.settings.slice);
-        let is_over = replay.is_over(shard.position.position);
-        let here = shard.position;
+        let step = replay.step(&node.window, &shard.position, "/", self.settings.slice);
+        let is_over = replay.is_over(&shard.position);
+        let places = |room: &Room| replay.place_of(room, &shard.position);
         match step {
             Step::Events(missed) => {
                 if let Some(last) = missed.last() {
-                    shard.sessions[key].last = last.event.offset.position;
+                    let offset = last.event.offset;
+                    let session = &mut shard.sessions[key];
+                    (session.last, session.last_line) = (offset.position, offset.line);
                 }
                 conn.queue_missed(missed);
             }
-            Step::Lost(_, room, up_to) => match conn.kind {
+            Step::Lost { room, up_to, .. } => match conn.kind {
                 Kind::SocketIo => {
                     conn.forget_queue();
                     return shard.close(conn, &self.settings, self.now);
                 }
                 Kind::PlainWs => {
-                    let all = if room.is_none() { shard.rooms.of(key).cloned().collect() } else { Vec::new() };
-                    for room in room.into_iter().chain(all) {
-                        conn.push_own(Down::Gap(Some(room), Offset { position: up_to, ..here }));
+                    let partitions = self.settings.partitions;
+                    let is_lost = |of: &&Room| room.is_none() && partitions.may_bring(up_to.line, of);
+                    let all: Vec<Room> = shard.rooms.of(key).filter(is_lost).cloned().collect();
+                    for room in room.iter().cloned().chain(all) {
+                        let mut at = places(&room);
+                        at.set(up_to);
+                        conn.push_own(Down::Gap(Some(room), at));
                     }
                 }
-                Kind::Sse => conn.push_own(Down::Gap(None, here)),
+                Kind::Sse => conn.push_own(Down::Gap(None, shard.resume_point(key))),
             },
             Step::Reset => return,
         }
@@ -476,13 +493,20 @@ impl World {
     }
 
     /// From where a replay begins.
-    fn provable(&self, id: u64, after: Offset, rooms: &[Room]) -> Result<Offset, Gap> {
+    fn provable(&self, id: u64, after: Place, rooms: &[Room]) -> Result<Place, Gap> {
         let (here, window) = (self.here(id), &self.nodes[self.wires[&id].node].window);
+        let lines = self.settings.partitions.of_all(rooms).collect();
         let judged = Judged { window, lives_early: self.rules.lives_early };
-        match recovery::provable(&judged, here, after, "/", rooms) {
-            Ok(()) => Ok(after),
-            Err(Gap::TooOld) if self.rules.ignore_floor => Ok(window.write().floor()),
-            Err(Gap::Future) if self.rules.ignore_future => Ok(here),
+        match recovery::provable(&judged, &here, &after, "/", rooms) {
+            Ok(()) => Ok(after.only(lines)),
+            Err(Gap::TooOld) if self.rules.ignore_floor => {
+                let mut floor = Place::default();
+                here.only(lines)
+                    .offsets()
+                    .for_each(|at| floor.set(window.lines[at.line.index()].write(at.line).floor()));
+                Ok(floor)
+            }
+            Err(Gap::Future) if self.rules.ignore_future => Ok(here.only(lines)),
             Err(gap) => Err(gap),
         }
     }
@@ -491,29 +515,32 @@ impl World {
     fn join_json(&mut self, id: u64, room: &Room, since: Option<&str>) {
         let Some(key) = self.wires[&id].session else { return };
         let here = self.here(id);
+        let of_room = here.only(self.settings.partitions.of_all(std::slice::from_ref(room)).collect());
         let conn = &self.wires[&id];
         let shard = &self.nodes[conn.node].shards[conn.shard];
         let inside = shard.rooms.contains(key, NAMESPACE, room);
-        let up_to = inside.then(|| shard.sessions[key].start.position);
-        let missed = since.map(|since| match Offset::parse(since) {
+        let up_to = inside.then(|| shard.sessions[key].start.only(of_room.lines()));
+        let missed = since.map(|since| match Place::parse(since) {
             None => Err(()),
-            Some(after) if up_to.is_some_and(|up_to| after.position >= up_to) => Ok(None),
+            Some(after) if up_to.as_ref().is_some_and(|up_to| after.is_at_least(up_to)) => Ok(None),
             Some(after) => self.provable(id, after, std::slice::from_ref(room)).map(Some).map_err(|_| ()),
         });
         let recovered = missed.as_ref().map(Result::is_ok);
         let offset = match (recovered, since) {
             (Some(true), Some(since)) => since.to_owned(),
-            _ => here.to_string(),
+            _ => of_room.to_string(),
         };
         let conn = self.wires.get_mut(&id).expect("it is served");
         let shard = &mut self.nodes[conn.node].shards[conn.shard];
         shard.change(key, room, true);
         if let Some(Ok(Some(after))) = &missed {
-            let rooms = shard.rooms.of(key).cloned().collect();
+            let rooms: Vec<_> = shard.rooms.of(key).cloned().collect();
+            let own = here.only(shard.sessions[key].lines);
             let session = &mut shard.sessions[key];
-            let live = || Replay::new(&session.id, rooms, here, Vec::new(), here.position);
+            let partitions = self.settings.partitions;
+            let live = || Replay::of_rooms(&session.id, &rooms, partitions, &own, &own);
             let replay = session.replay.get_or_insert_with(live);
-            replay.add_past(room, after.position, up_to.unwrap_or(here.position));
+            replay.add_past(room, after, up_to.as_ref().unwrap_or(&of_room));
         }
         conn.push_own(Down::Joined { change: 0, room: room.clone(), after: here, offset, recovered });
         self.top_up(id);
@@ -522,8 +549,8 @@ impl World {
     /// As an SSE stream begins.
     fn begin_sse(&mut self, id: u64, since: Option<String>, rooms: &[Room]) {
         let sid = self.fresh_id();
-        let here = self.here(id);
-        let missed = since.map(|since| match Offset::parse(&since) {
+        let here = self.here(id).only(self.settings.partitions.of_all(rooms).collect());
+        let missed = since.map(|since| match Place::parse(&since) {
             Some(after) => self.provable(id, after, rooms).map_err(|_| ()),
             None => Err(()),
         });
@@ -531,12 +558,12 @@ impl World {
         let shard = &mut self.nodes[conn.node].shards[conn.shard];
         let session = shard.newcomer(sid, None, id, identity(conn.client));
         conn.session = Some(shard.admit(session, rooms));
-        conn.push_own(Down::Connected { sid, pid: None, start: here, rooms: rooms.to_vec() });
+        conn.push_own(Down::Connected { sid, pid: None, start: here.clone(), rooms: rooms.to_vec() });
         match missed {
             None => conn.push_own(Down::Position(here)),
             Some(Err(())) => conn.push_own(Down::Gap(None, here)),
             Some(Ok(after)) => {
-                let replay = Replay::new(&sid, rooms.to_vec(), after, Vec::new(), here.position);
+                let replay = Replay::of_rooms(&sid, rooms, self.settings.partitions, &after, &here);
                 if let Some(key) = conn.session {
                     shard.sessions[key].replay = Some(replay);
                 }
@@ -559,7 +586,10 @@ impl World {
         }
         let session = &mut shard.sessions[key];
         let answer = match join {
-            true => Down::Joined { change, room: room.clone(), after: here, offset: here.to_string(), recovered: None },
+            true => {
+                let (room, after, offset) = (room.clone(), here.clone(), here.to_string());
+                Down::Joined { change, room, after, offset, recovered: None }
+            }
             false => Down::Left { change },
         };
         node.unwritten.extend(session.pid);
@@ -568,8 +598,8 @@ impl World {
             false => session.unanswered.push(answer),
         }
         let (who, sid): (Who, _) = ((conn.client, None), session.id);
-        self.oracle.change(&who, Some(sid), Some(change), here.position, room, join);
-        self.note(|| format!("{sid} {} {room} after {}", if join { "joins" } else { "leaves" }, here.position));
+        self.oracle.change(&who, Some(sid), Some(change), &here, room, join);
+        self.note(|| format!("{sid} {} {room} after {}", if join { "joins" } else { "leaves" }, here));
     }
 
     pub(crate) fn write_records_any(&mut self) {
@@ -645,11 +675,15 @@ impl World {
 
 /// The window, without the rule that is left out.
 struct Judged<'a> {
-    window: &'a SharedWindow,
+    window: &'a Windows,
     lives_early: bool,
 }
 
 impl RecentLog for Judged<'_> {
+    fn partitions(&self) -> Partitions {
+        self.window.partitions()
+    }
+
     fn covers(&self, after: Offset, namespace: &str, rooms: &[Room]) -> Result<(), Gap> {
         self.window.covers(after, namespace, rooms)
     }
@@ -662,8 +696,8 @@ impl RecentLog for Judged<'_> {
         self.window.commands(after)
     }
 
-    fn filled_up_to(&self) -> Position {
-        if self.lives_early { Position::default() } else { self.window.filled_up_to() }
+    fn filled_up_to(&self, line: Line) -> Position {
+        if self.lives_early { Position::default() } else { self.window.filled_up_to(line) }
     }
 }
 

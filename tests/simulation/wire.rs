@@ -4,7 +4,7 @@ use bytes::Bytes;
 use roomcast::model::event::Event;
 use roomcast::model::id::Id;
 use roomcast::model::names::Room;
-use roomcast::model::offset::Offset;
+use roomcast::model::place::Place;
 use roomcast::session::connection::SessionKey;
 use roomcast::session::outbox::{Frame, Outbox};
 use roomcast::session::parked::Parked;
@@ -41,28 +41,28 @@ pub(crate) enum Up {
 /// To the client.
 #[derive(Clone)]
 pub(crate) enum Down {
-    /// With the name of a room, which only `/ws` sends.
-    Event(Arc<Event>, Room),
+    /// With the name of a room, which only `/ws` sends, and the text of its place.
+    Event(Arc<Event>, Room, String),
     /// The CONNECT reply, or the head of the SSE response.
     Connected {
         sid: Id,
         pid: Option<Id>,
-        start: Offset,
+        start: Place,
         rooms: Vec<Room>,
     },
     Joined {
         change: u64,
         room: Room,
-        after: Offset,
+        after: Place,
         offset: String,
         recovered: Option<bool>,
     },
     Left {
         change: u64,
     },
-    Gap(Option<Room>, Offset),
+    Gap(Option<Room>, Place),
     /// An SSE block with only an id.
-    Position(Offset),
+    Position(Place),
 }
 
 /// What a packet waits for at the server.
@@ -70,11 +70,11 @@ pub(crate) enum Work {
     /// For this shard to reach the offset that the client has seen.
     CatchUp { until: u64, packet: Up },
     /// For the other shards, then the store; `asked` counts them.
-    Take { asked: usize, pid: Id, offset: Option<Offset> },
+    Take { asked: usize, pid: Id, offset: Option<Place> },
     /// For this shard to reach the offset of the session.
-    Resume { until: u64, reach: Offset, after: Offset, pid: Id, parked: Parked, fetched: bool },
+    Resume { until: u64, reach: Place, after: Place, pid: Id, parked: Box<Parked>, fetched: bool },
     /// For this shard to reach where the log was read again.
-    Fetched { until: u64, reach: Offset, packet: Up },
+    Fetched { until: u64, reach: Place, packet: Up },
     /// For this shard to pass what the tail left out of the rooms of the packet.
     Enter { packet: Up },
     /// The same, for a session that begins.
@@ -128,7 +128,7 @@ impl Conn {
             return;
         }
         // Only its size counts in the outbox; the packet itself is kept beside it.
-        let size = if let Down::Event(event, _) = &packet { event.size() } else { 60 };
+        let size = if let Down::Event(event, ..) = &packet { event.size() } else { 60 };
         self.raw.push_back(packet);
         self.outbox.push(Frame::Raw(Bytes::from(vec![0; size])));
     }
@@ -136,13 +136,17 @@ impl Conn {
     /// As the shard queues the next slice of what a session has still to get.
     pub(crate) fn queue_missed(&mut self, missed: Vec<Missed>) {
         let before = self.outbox.bytes();
-        for Missed { event, room, .. } in missed {
+        for Missed { event, room, place, .. } in missed {
             match self.kind {
                 Kind::PlainWs => {
                     let room = event.draft.rooms[room].clone();
-                    self.push_own(Down::Event(event, room));
+                    let place = place.map_or_else(|| event.offset.to_string(), |place| place.to_string());
+                    self.push_own(Down::Event(event, room, place));
                 }
-                _ => self.outbox.push(Frame::event(event)),
+                _ => self.outbox.push(match place {
+                    None => Frame::event(event),
+                    Some(place) => Frame::placed(event, &place),
+                }),
             }
         }
         self.replay = self.replay.min(before) + self.outbox.bytes() - before;
@@ -159,7 +163,14 @@ impl Conn {
             && let Some(frame) = self.outbox.pop()
         {
             let packet = match frame {
-                Frame::Event(delivery) => Down::Event(delivery.event.clone(), delivery.event.draft.rooms[0].clone()),
+                Frame::Event(delivery) => {
+                    let event = delivery.event.clone();
+                    Down::Event(event.clone(), event.draft.rooms[0].clone(), event.offset.to_string())
+                }
+                Frame::Placed(delivery) => {
+                    let event = delivery.event.clone();
+                    Down::Event(event.clone(), event.draft.rooms[0].clone(), delivery.place.to_string())
+                }
                 _ => self.raw.pop_front().expect("a packet for each raw frame"),
             };
             self.down.push_back(packet);

@@ -16,6 +16,8 @@ use roomcast::model::event::Event;
 use roomcast::model::id::NodeId;
 use roomcast::model::names::Room;
 use roomcast::model::offset::{Offset, Position};
+use roomcast::model::partition::{Line, Partitions};
+use roomcast::model::place::Place;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Rules that a run breaks, to show that the oracle notices.
@@ -46,6 +48,20 @@ pub(crate) struct Rules {
     pub live_overtakes: bool,
     /// A session that is behind is parked as if it had everything.
     pub parks_ahead: bool,
+    /// The log has partitions.
+    pub partitions: bool,
+    /// A join or leave is noted without the position in the room's partition.
+    pub changes_on_control_only: bool,
+    /// What a client gets names only the line that it came on.
+    pub places_of_one_line: bool,
+    /// Nobody is notified that a partition lost entries.
+    pub tells_nobody_of_partitions: bool,
+    /// Partitions that a session has left are not named any more.
+    pub forgets_left_lines: bool,
+    /// Commands do not say where they were issued in partitions, and count from their start.
+    pub commands_from_nowhere: bool,
+    /// Events that except rooms of another partition are in that of their rooms.
+    pub excepts_anywhere: bool,
     /// Rooms of a join command are not wanted before a session is in them.
     pub foresees_nothing: bool,
     /// A session joins before its shard has passed what was left out of the room.
@@ -69,7 +85,8 @@ pub(crate) struct World {
     skew: i64,
     /// Its last time; another master has another clock.
     clock: u64,
-    pub log: Log,
+    /// One for each line.
+    pub logs: Vec<Log>,
     pub nodes: Vec<Node>,
     pub wires: Wires,
     pub clients: Vec<Client>,
@@ -98,6 +115,11 @@ impl World {
             history_ms: 0,
             live_overtakes: rules.live_overtakes,
             parks_ahead: rules.parks_ahead,
+            partitions: Partitions::new(if rules.partitions { 3 } else { 1 }, 0),
+            changes_on_control_only: rules.changes_on_control_only,
+            places_of_one_line: rules.places_of_one_line,
+            tells_nobody_of_partitions: rules.tells_nobody_of_partitions,
+            forgets_left_lines: rules.forgets_left_lines,
         };
         // The log counts in finer steps, so that two masters hardly ever assign the same id.
         let settings = Settings { history_ms: settings.window_ms * 1_000, ..settings };
@@ -105,17 +127,17 @@ impl World {
         let clients = (0..rng.random_range(2..6)).map(|number| Client::new(number, &mut rng)).collect();
         Self {
             rules,
-            settings,
+            settings: settings.clone(),
             rng,
             now: 1_000,
             skew: 0,
             clock: 0,
-            log: Log::new(true),
+            logs: settings.partitions.lines().map(|_| Log::new(true)).collect(),
             nodes,
             wires: Wires::new(),
             clients,
             store: Store::default(),
-            oracle: Oracle::default(),
+            oracle: Oracle::new(settings.partitions),
             facts: BTreeMap::new(),
             serial: 100,
             trace: traced.then(VecDeque::new),
@@ -157,8 +179,8 @@ impl World {
             self.publish_to(vec![room(number)], Vec::new(), false);
         }
         self.rest();
-        let epoch = self.log.epoch.clone();
-        self.oracle.finish(&epoch);
+        let epochs: Vec<_> = self.logs.iter().map(|log| log.epoch.clone()).collect();
+        self.oracle.finish(&epochs);
     }
 
     fn step(&mut self) {
@@ -188,11 +210,24 @@ impl World {
         if self.chance(300) {
             self.node_fate();
         }
-        self.nodes.iter_mut().for_each(|node| node.linked = false);
+        self.hang_up(Line::CONTROL);
         if self.chance(500) {
             self.store.fail_over();
         }
         self.note(|| "the store hangs up".into());
+    }
+
+    /// Every connection to a master breaks: that of a line, and with the control line that of the store.
+    fn hang_up(&mut self, line: Line) {
+        for node in &mut self.nodes {
+            node.links[line.index()] = false;
+            node.linked &= line != Line::CONTROL;
+        }
+    }
+
+    fn any_line(&mut self) -> Line {
+        let lines: Vec<_> = self.settings.partitions.lines().collect();
+        lines[self.rng.random_range(0..lines.len())]
     }
 
     fn publish(&mut self) {
@@ -218,23 +253,46 @@ impl World {
         let source = if self.chance(300) { Source::Client } else { Source::Http };
         let mut draft = Draft::new(&rooms[0], &serial.to_string(), text(&filler), source);
         (draft.rooms, draft.except, draft.volatile) = (rooms, except, volatile);
+        let partitions = self.settings.partitions;
+        let line = match self.rules.excepts_anywhere {
+            true => partitions.of_event(&draft.rooms, &[]),
+            false => partitions.of_event(&draft.rooms, &draft.except),
+        };
+        self.settle_commands();
         if volatile {
             let event = Event { offset: Offset::default(), draft, accepted_us: 0 };
             let now = self.now;
             self.nodes
                 .iter_mut()
-                .filter(|node| node.up && node.linked)
-                .for_each(|node| node.receive_volatile(&event, now));
+                .filter(|node| node.up && node.links[line.index()])
+                .for_each(|node| node.receive_volatile(line, &event, now));
             return self.note(|| format!("publish {serial} volatile"));
         }
         let clock = self.clock();
-        let position = self.log.append(clock, Body::Event(draft.clone()));
-        let fact = Fact { serial, position, rooms: draft.rooms, except: draft.except };
-        self.note(|| format!("publish {serial} at {position} to {:?} except {:?}", fact.rooms, fact.except));
+        let position = self.logs[line.index()].append(clock, Body::Event(draft.clone()));
+        let fact = Fact { serial, line, position, rooms: draft.rooms, except: draft.except };
+        self.note(|| format!("publish {serial} at {line}/{position} to {:?} except {:?}", fact.rooms, fact.except));
         self.oracle.published(fact.clone());
         self.facts.insert(serial, fact);
         if self.chance(100) {
-            self.log.append(clock, Body::Probe);
+            self.logs[line.index()].append(clock, Body::Probe);
+        }
+    }
+
+    /// Tells the oracle which commands are in force on all nodes.
+    fn settle_commands(&mut self) {
+        let shards = self.nodes.iter_mut().filter(|node| node.up).flat_map(|node| &mut node.shards);
+        let mut least: Option<Position> = None;
+        for shard in shards {
+            let here = shard.position.control().position;
+            least = Some(least.map_or(here, |least| least.min(here)));
+            for (position, here) in std::mem::take(&mut shard.carried_out) {
+                self.oracle.carried_out(position, &here);
+            }
+        }
+        if let Some(least) = least {
+            let ends: Vec<_> = self.logs.iter().map(Log::last).collect();
+            self.oracle.settled(least, &ends);
         }
     }
 
@@ -248,14 +306,22 @@ impl World {
         let rooms = vec![room.clone()];
         let act = if joins { Action::Join(rooms) } else { Action::Leave(rooms) };
         let (id, from) = (self.fresh_id(), NodeId::parse("00000000").expect("a node"));
-        let command =
-            SessionCommand { id, from, selector: Selector::User(format!("c{client}")), namespace: None, action: act };
+        let line = self.settings.partitions.of(&room);
+        let issuer = self.any_up().and_then(|node| self.nodes[node].known[line.index()].as_ref());
+        let issued = issuer.map_or(Position::default(), |known| known.position);
+        let at = match line {
+            Line::CONTROL => Vec::new(),
+            _ if self.rules.commands_from_nowhere => vec![(line, Position::default())],
+            line => vec![(line, issued)],
+        };
+        let selector = Selector::User(format!("c{client}"));
+        let command = SessionCommand { id, from, selector, namespace: None, action: act, at };
         let clock = self.clock();
-        let position = self.log.append(clock, Body::SessionCommand(std::sync::Arc::new(command)));
+        let position = self.logs[0].append(clock, Body::SessionCommand(std::sync::Arc::new(command)));
         self.note(|| {
             format!("command at {position}: client {client} {} {room}", if joins { "joins" } else { "leaves" })
         });
-        self.oracle.commanded(client, position, room, joins);
+        self.oracle.commanded(client, position, room, joins, (line, issued));
     }
 
     fn clock(&mut self) -> u64 {
@@ -273,25 +339,30 @@ impl World {
     fn tail(&mut self) {
         let Some(at) = self.any_up() else { return };
         let (max, looks, waits) = (self.rng.random_range(1..8), self.chance(200), self.chance(300));
+        let (line, is_late) = (self.any_line(), self.chance(20));
         let node = &mut self.nodes[at];
-        if !node.linked {
+        let log = &mut self.logs[line.index()];
+        if !node.links[line.index()] {
             if waits {
                 return;
             }
             // A new connection may lead to another Redis.
-            let asked = node.known.as_ref().and_then(|known| known.last_read);
-            node.look(&mut self.log, asked, &self.settings, self.now, &mut self.rng);
-            let records_lost = self.store.lost_records_of(node.name);
-            node.relink(records_lost);
+            let asked = node.known[line.index()].as_ref().and_then(|known| known.last_read);
+            node.look(line, log, asked, &self.settings, self.now, &mut self.rng);
+            node.links[line.index()] = true;
+            if line == Line::CONTROL {
+                let records_lost = self.store.lost_records_of(node.name);
+                node.relink(records_lost);
+            }
         } else if looks {
-            node.look(&mut self.log, None, &self.settings, self.now, &mut self.rng);
+            node.look(line, log, None, &self.settings, self.now, &mut self.rng);
         } else {
             // The tail checks the stream before it passes on entries that it reads late; here they are always late.
-            node.look(&mut self.log, None, &self.settings, self.now, &mut self.rng);
-            node.read(&self.log, max, self.now, self.rules);
+            node.look(line, log, None, &self.settings, self.now, &mut self.rng);
+            node.read(line, log, max, self.now, (is_late, self.rules));
         }
-        let head = self.nodes[at].window.head();
-        self.note(|| format!("node {at} {} up to {head}", if looks { "looks" } else { "reads" }));
+        let head = self.nodes[at].window.lines[line.index()].head();
+        self.note(|| format!("node {at} {} line {line} up to {head}", if looks { "looks" } else { "reads" }));
     }
 
     fn shard_works(&mut self) {
@@ -301,18 +372,20 @@ impl World {
         if self.rules.park_after_reset
             && let Some(Command::Reset(offset)) = shard.waiting.front()
         {
-            shard.position = *offset;
+            shard.position.set(*offset);
         }
         if shard.work(&mut self.wires, &self.settings, self.now) {
-            let position = shard.position;
+            let position = shard.position.clone();
             self.note(|| format!("shard {at}.{index} is at {position}"));
         }
     }
 
-    /// Whether all nodes know of every loss of the log.
-    pub(crate) fn is_settled(&self, start: Offset) -> bool {
+    /// Whether all nodes know of every loss of these lines.
+    pub(crate) fn is_settled(&self, start: &Place) -> bool {
         let mut nodes = self.nodes.iter().filter(|node| node.up);
-        format!("{:x}", start.epoch.0) == self.log.epoch && nodes.all(|node| node.is_settled(&self.log))
+        let is_new = |start: Offset| format!("{:x}", start.epoch.0) == self.logs[start.line.index()].epoch;
+        let settled = |node: &Node| self.settings.partitions.lines().all(|l| node.is_settled(l, &self.logs[l.index()]));
+        start.offsets().all(is_new) && nodes.all(settled)
     }
 
     fn flush_any(&mut self) {
@@ -355,12 +428,14 @@ impl World {
             return self.note(|| format!("node {at} starts as {name}"));
         }
         // A second fault before the first is noticed: no node is left that could know of it.
-        if self.nodes[at].alone_knows_of_a_loss(&self.log) {
+        if self.nodes[at].alone_knows_of_a_loss(&self.logs) {
             return;
         }
         self.nodes[at].up = false;
-        let read = self.nodes[at].known.as_ref().map_or(Position::default(), |known| known.position);
-        self.log.entries.iter_mut().filter(|e| e.position <= read).for_each(|entry| entry.read_by_dead = true);
+        for (log, known) in self.logs.iter_mut().zip(&self.nodes[at].known) {
+            let read = known.as_ref().map_or(Position::default(), |known| known.position);
+            log.entries.iter_mut().filter(|e| e.position <= read).for_each(|entry| entry.read_by_dead = true);
+        }
         self.note(|| format!("node {at} dies"));
         let gone: Vec<_> = self.wires.iter().filter(|(_, conn)| conn.node == at).map(|(id, _)| *id).collect();
         for id in gone {
@@ -370,45 +445,51 @@ impl World {
     }
 
     fn log_fate(&mut self) {
-        let knows = self.nodes.iter().any(|node| node.up && node.linked && node.known.is_some());
+        let line = self.any_line();
+        let index = line.index();
+        let knows = self.nodes.iter().any(|node| node.up && node.links[index] && node.known[index].is_some());
         // A trim of the entries that could show a loss, before a node looks, would be a second fault; trims keep the window.
-        let all_know = self.nodes.iter().filter(|node| node.up).all(|node| node.is_settled(&self.log));
+        let log = &self.logs[index];
+        let all_know = self.nodes.iter().filter(|node| node.up).all(|node| node.is_settled(line, log));
         let lost = match self.rng.random_range(0..10) {
             0..5 if all_know => {
-                let read = |node: &Node| node.known.as_ref().map_or(Position::default(), |known| known.position);
+                let read = |node: &Node| node.known[index].as_ref().map_or(Position::default(), |known| known.position);
                 let slowest = self.nodes.iter().filter(|node| node.up).map(read).min().unwrap_or_default();
                 let from_outside = self.chance(400) || self.rules.trimmed_short;
-                let max = self.log.entries.iter().take_while(|entry| from_outside || entry.position <= slowest).count();
+                let entries = &self.logs[index].entries;
+                let max = entries.iter().take_while(|entry| from_outside || entry.position <= slowest).count();
                 let count = if self.rules.trimmed_short { max } else { self.rng.random_range(0..=max) };
-                if self.log.entries[..count].iter().any(|entry| entry.position > slowest) {
-                    self.oracle.lost(std::iter::empty());
+                if entries[..count].iter().any(|entry| entry.position > slowest) {
+                    self.oracle.lost(line, std::iter::empty());
                 }
-                self.log.trim(count);
-                return self.note(|| format!("{count} entries trimmed"));
+                self.logs[index].trim(count);
+                return self.note(|| format!("{count} entries of line {line} trimmed"));
             }
             5..7 => {
-                self.nodes.iter_mut().for_each(|node| node.linked = false);
-                return self.note(|| "the log hangs up".into());
+                self.hang_up(line);
+                return self.note(|| format!("line {line} hangs up"));
             }
             7..9 => {
-                let max = self.log.entries.iter().rev().take_while(|entry| !entry.read_by_dead).count();
+                let max = log.entries.iter().rev().take_while(|entry| !entry.read_by_dead).count();
                 let count = self.rng.random_range(0..=if all_know { max.min(4) } else { 0 });
-                self.nodes.iter_mut().for_each(|node| node.linked = false);
+                self.hang_up(line);
+                if line == Line::CONTROL {
+                    self.store.fail_over();
+                }
                 self.skew += self.rng.random_range(-40_000..40_000);
                 self.clock = 0;
-                self.store.fail_over();
-                self.log.fail_over(count)
+                self.logs[index].fail_over(count)
             }
             _ if knows => {
                 let epoch_too = self.chance(500);
-                self.oracle.lost_everything();
-                self.log.delete(epoch_too)
+                self.oracle.lost_everything(line);
+                self.logs[index].delete(epoch_too)
             }
             _ => return,
         };
-        self.note(|| format!("the log loses {} entries", lost.len()));
+        self.note(|| format!("line {line} loses {} entries", lost.len()));
         if !lost.is_empty() {
-            self.oracle.lost(lost.iter().map(|entry| entry.position));
+            self.oracle.lost(line, lost.iter().map(|entry| entry.position));
         }
     }
 
@@ -419,20 +500,25 @@ impl World {
         }
         self.note(|| "to rest".into());
         for _ in 0..12 {
+            let lines: Vec<_> = self.settings.partitions.lines().rev().collect();
             for node in self.nodes.iter_mut().filter(|node| node.up) {
-                for _ in 0..2 {
-                    let asked = node.known.as_ref().and_then(|known| known.last_read).filter(|_| !node.linked);
-                    node.look(&mut self.log, asked, &self.settings, self.now, &mut self.rng);
-                    if !node.linked {
+                for line in lines.iter().chain(&lines).copied() {
+                    let log = &mut self.logs[line.index()];
+                    let is_linked = std::mem::replace(&mut node.links[line.index()], true);
+                    let asked = node.known[line.index()].as_ref().and_then(|known| known.last_read);
+                    node.look(line, log, asked.filter(|_| !is_linked), &self.settings, self.now, &mut self.rng);
+                    if !is_linked && line == Line::CONTROL {
                         let records_lost = self.store.lost_records_of(node.name);
                         node.relink(records_lost);
                     }
-                    node.read(&self.log, usize::MAX, self.now, self.rules);
+                    // What a command came behind may be lost.
+                    node.read(line, log, usize::MAX, self.now, (true, self.rules));
                 }
                 for shard in &mut node.shards {
                     while shard.work(&mut self.wires, &self.settings, self.now) {}
                 }
             }
+            self.settle_commands();
             for client in 0..self.clients.len() {
                 self.connect_if_gone(client);
             }

@@ -73,6 +73,7 @@ pub(super) fn leased_entry(from: NodeId, content: Content) -> LeasedEntry {
                 selector,
                 namespace: Some(namespace),
                 action,
+                at: Vec::new(),
             })
         }
     }

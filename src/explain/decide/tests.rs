@@ -43,7 +43,7 @@ impl Case {
     }
 
     fn change(mut self, ms: u64, room: &str, joined: bool) -> Self {
-        self.changes.push(Change { after: at(ms), room: room.into(), joined });
+        self.changes.push(Change { after: at(ms), partition: None, room: room.into(), joined });
         self
     }
 

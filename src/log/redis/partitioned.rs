@@ -1,6 +1,7 @@
 //! The log of several lines: one [`RedisLog`] for each, on threads of their own. What is appended goes to the line of its
 //! rooms ([`Partitions::of_event`]).
 
+use crate::log::backfill::{Past, PastRange, PastUnavailable};
 use crate::log::config::RecoveryConfig;
 use crate::log::redis::after::PartitionSet;
 use crate::log::redis::layout::{Layout, RETRY};
@@ -21,6 +22,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 /// See the module. With one partition it is the control line alone.
 pub struct PartitionedLog {
@@ -46,10 +48,11 @@ impl PartitionedLog {
         let partitions = config.layout();
         let lines = Lines::new(partitions, metrics.clone());
         let layout = Arc::new(Layout::new(partitions));
+        let recovery = recovery.of_line(partitions);
         let log = |line| {
             let shared = (lines.clone(), (line == Line::CONTROL).then(|| layout.clone()));
             let appenders = if line == Line::CONTROL { shards } else { 1 };
-            RedisLog::of_line(line, config, recovery, limits, appenders, shared)
+            RedisLog::of_line(line, config, &recovery, limits, appenders, shared)
         };
         let logs = partitions.lines().map(log).collect::<Result<_, _>>()?;
         Ok(Arc::new(Self { partitions, logs, lines, layout }))
@@ -209,6 +212,10 @@ async fn all<F: Future>(mut futures: Vec<Pin<Box<F>>>) -> Vec<F::Output> {
 }
 
 impl EventLog for PartitionedLog {
+    fn read_past(&self, range: PastRange, within: Duration) -> BoxFuture<'_, Result<Past, PastUnavailable>> {
+        self.of(range.line).read_past(range, within)
+    }
+
     fn note_announced(&self, position: Position) {
         self.control().note_announced(position);
         self.note_acknowledged(Line::CONTROL, position, PartitionSet::ALL);

@@ -3,9 +3,11 @@ use crate::log::Snapshot;
 use crate::log::window::Window;
 use crate::model::args::Args;
 use crate::model::draft::{Draft, Source};
+use crate::model::event::Event;
 use crate::model::offset::Epoch;
 use crate::model::partition::Line;
 use proptest::prelude::*;
+use std::sync::Arc;
 use std::time::Duration;
 
 const MAX: Slice = Slice { events: 3, bytes: 1 << 20 };
@@ -16,6 +18,10 @@ fn at(ms: u64) -> Position {
 
 fn offset(ms: u64) -> Offset {
     Offset { epoch: Epoch(7), position: at(ms), line: Line::CONTROL }
+}
+
+fn place(ms: u64) -> Place {
+    offset(ms).into()
 }
 
 fn window() -> Window {
@@ -42,19 +48,19 @@ fn publish(window: &mut Window, ms: u64, rooms: &[&str], except: &[&str]) {
 }
 
 fn change(ms: u64, room: &str, joined: bool) -> Change {
-    Change { after: at(ms), room: room.into(), joined }
+    Change { after: at(ms), partition: None, room: room.into(), joined }
 }
 
 fn cursor(rooms: &[&str], after: u64, changes: Vec<Change>, here: u64) -> Replay {
     let rooms = rooms.iter().map(|&room| room.into()).collect();
-    Replay::new(&Id::random(), rooms, offset(after), changes, at(here))
+    Replay::new(&Id::random(), vec![Missing { after: offset(after), rooms, changes }], &place(here))
 }
 
 /// Everything up to `here`; each event by its position, and the index of the room it is for.
 fn run(replay: &mut Replay, window: &Window, here: u64) -> Vec<(u64, usize)> {
     let mut all = Vec::new();
-    while !replay.is_over(at(here)) {
-        match replay.step(window, offset(here), "/", MAX) {
+    while !replay.is_over(&place(here)) {
+        match replay.step(window, &place(here), "/", MAX) {
             Step::Events(missed) => all.extend(missed.iter().map(|one| (one.event.offset.position.ms, one.room))),
             other => panic!("{other:?}"),
         }
@@ -82,7 +88,7 @@ fn each_event_comes_by_the_rooms_of_its_time() {
     }
     let mut replay = cursor(&["a"], 0, vec![change(2, "b", true), change(4, "a", false)], 6);
     assert_eq!(run(&mut replay, &window, 6), [(1, 0), (3, 1), (6, 0)]);
-    assert_eq!(replay.position(), at(6));
+    assert_eq!(replay.position_on(Line::CONTROL), Some(at(6)));
 }
 
 #[test]
@@ -90,12 +96,12 @@ fn live_events_come_after_what_was_missed_and_changes_count_from_their_place() {
     let mut window = window();
     (1..=20).for_each(|ms| publish(&mut window, ms, &[if ms % 2 == 0 { "a" } else { "b" }], &[]));
     let mut replay = cursor(&["a"], 0, Vec::new(), 10);
-    let Step::Events(first) = replay.step(&window, offset(10), "/", MAX) else { panic!() };
-    assert_eq!((first.len(), first[0].is_late, replay.position()), (3, false, at(6)));
+    let Step::Events(first) = replay.step(&window, &place(10), "/", MAX) else { panic!() };
+    assert_eq!((first.len(), first[0].is_late, replay.position_on(Line::CONTROL)), (3, false, Some(at(6))));
     // The shard goes on, and the session joins and leaves, while its client has not taken more.
-    replay.note(change(12, "b", true));
-    replay.note(change(16, "a", false));
-    assert!(!replay.is_over(at(20)));
+    replay.note(&change(12, "b", true));
+    replay.note(&change(16, "a", false));
+    assert!(!replay.is_over(&place(20)));
     let rest: Vec<_> = run(&mut replay, &window, 20).into_iter().map(|(ms, _)| ms).collect();
     assert_eq!(rest, [8, 10, 12, 13, 14, 15, 16, 17, 19]);
 }
@@ -108,11 +114,11 @@ fn pasts_of_rooms_come_in_log_order_and_once() {
     }
     // Live in `c` at 20, it joins `a` from 5 and `b` from 12 at 20 and 21.
     let mut replay = cursor(&["c"], 20, Vec::new(), 20);
-    replay.note(change(20, "a", true));
-    replay.add_past(&"a".into(), at(5), at(20));
-    replay.note(change(21, "b", true));
-    replay.add_past(&"b".into(), at(12), at(21));
-    assert_eq!(replay.position(), at(5));
+    replay.note(&change(20, "a", true));
+    replay.add_past(&"a".into(), &place(5), &place(20));
+    replay.note(&change(21, "b", true));
+    replay.add_past(&"b".into(), &place(12), &place(21));
+    assert_eq!(replay.position_on(Line::CONTROL), Some(at(5)));
     let got = run(&mut replay, &window, 30);
     let want = (6..=30).filter(|ms| ms % 3 != 1 || *ms > 12);
     assert_eq!(got, want.map(|ms| (ms, usize::from(ms % 3 == 2 && ms <= 20))).collect::<Vec<_>>());
@@ -126,14 +132,14 @@ fn who_leaves_a_room_before_having_its_past_gets_no_more_of_it() {
         publish(&mut window, ms, &[room], except);
     }
     let mut replay = cursor(&["b"], 10, Vec::new(), 10);
-    replay.note(change(10, "a", true));
-    replay.add_past(&"a".into(), at(0), at(10));
-    let Step::Events(first) = replay.step(&window, offset(20), "/", MAX) else { panic!() };
-    replay.note(change(15, "a", false));
+    replay.note(&change(10, "a", true));
+    replay.add_past(&"a".into(), &place(0), &place(10));
+    let Step::Events(first) = replay.step(&window, &place(20), "/", MAX) else { panic!() };
+    replay.note(&change(15, "a", false));
     // What came after the join would hide that 4 to 10 are missing. Still, it was in the room then: 13 is not for it.
     assert_eq!((first.len(), run(&mut replay, &window, 18)), (3, vec![]));
-    replay.note(change(18, "a", true));
-    replay.add_past(&"a".into(), at(3), at(18));
+    replay.note(&change(18, "a", true));
+    replay.add_past(&"a".into(), &place(3), &place(18));
     let again: Vec<_> = run(&mut replay, &window, 20).into_iter().map(|(ms, _)| ms).collect();
     assert_eq!(again, (4..=20).filter(|ms| *ms != 13).collect::<Vec<_>>());
 }
@@ -143,8 +149,8 @@ fn a_room_that_the_token_does_not_give_any_more_brings_nothing_also_of_before() 
     let mut window = window();
     (1..=20).for_each(|ms| publish(&mut window, ms, &[if ms % 2 == 0 { "a" } else { "b" }], &[]));
     let mut replay = cursor(&["b"], 10, vec![change(12, "a", true)], 20);
-    replay.add_past(&"a".into(), at(0), at(10));
-    replay.note(change(20, "a", false));
+    replay.add_past(&"a".into(), &place(0), &place(10));
+    replay.note(&change(20, "a", false));
     replay.forget(&"a".into());
     let got: Vec<_> = run(&mut replay, &window, 20).into_iter().map(|(ms, _)| ms).collect();
     assert_eq!(got, [11, 13, 15, 17, 19]);
@@ -156,27 +162,27 @@ fn what_is_gone_is_reported_once() {
     (1..=20).for_each(|ms| publish(&mut window, ms, &["a"], &[]));
     window.expire(1_000_010);
     let mut replay = cursor(&["b"], 12, Vec::new(), 12);
-    replay.add_past(&"a".into(), at(5), at(12));
-    let step = replay.step(&window, offset(20), "/", MAX);
-    assert!(matches!(step, Step::Lost(Gap::TooOld, Some(room), up_to) if &*room == "a" && up_to == at(12)));
+    replay.add_past(&"a".into(), &place(5), &place(12));
+    let step = replay.step(&window, &place(20), "/", MAX);
+    assert!(matches!(step, Step::Lost { room: Some(room), up_to, .. } if &*room == "a" && up_to == offset(12)));
     assert!(run(&mut replay, &window, 20).is_empty());
     let mut replay = cursor(&["a"], 5, Vec::new(), 12);
     assert!(
-        matches!(replay.step(&window, offset(20), "/", MAX), Step::Lost(Gap::TooOld, None, up_to) if up_to == at(20))
+        matches!(replay.step(&window, &place(20), "/", MAX), Step::Lost { room: None, up_to, .. } if up_to == offset(20))
     );
-    assert!(replay.is_over(at(20)));
+    assert!(replay.is_over(&place(20)));
     let mut foreign = cursor(&["a"], 5, Vec::new(), 12);
     let here = Offset { epoch: Epoch(8), position: at(3), line: Line::CONTROL };
-    assert!(matches!(foreign.step(&window, here, "/", MAX), Step::Reset));
+    assert!(matches!(foreign.step(&window, &here.into(), "/", MAX), Step::Reset));
 }
 
 #[test]
 fn changes_that_wait_are_bounded() {
     let window = window();
     let mut replay = cursor(&["a"], 0, Vec::new(), 10);
-    (11..10_000).for_each(|ms| replay.note(change(ms, "b", ms % 2 == 0)));
-    assert!(replay.changes.is_empty() && replay.size() < 1_000);
-    assert!(matches!(replay.step(&window, offset(10_000), "/", MAX), Step::Lost(Gap::TooOld, None, _)));
+    (11..10_000).for_each(|ms| replay.note(&change(ms, "b", ms % 2 == 0)));
+    assert!(replay.size() < 1_000);
+    assert!(matches!(replay.step(&window, &place(10_000), "/", MAX), Step::Lost { room: None, .. }));
 }
 
 proptest! {
@@ -191,7 +197,7 @@ proptest! {
         let mut replay = cursor(&[&name(first)], 0, Vec::new(), 0);
         let (mut inside, mut want, mut got) = (vec![first], Vec::new(), Vec::new());
         let mut take = |replay: &mut Replay, window: &Window, here: u64| {
-            if let Step::Events(missed) = replay.step(window, offset(here), "/", MAX) {
+            if let Step::Events(missed) = replay.step(window, &place(here), "/", MAX) {
                 got.extend(missed.iter().map(|one| one.event.offset.position.ms));
             }
         };
@@ -203,14 +209,14 @@ proptest! {
             if changes {
                 let joins = !inside.contains(&except);
                 if joins { inside.push(except) } else { inside.retain(|other| *other != except) }
-                replay.note(change(ms, &name(except), joins));
+                replay.note(&change(ms, &name(except), joins));
             }
             if steps {
                 take(&mut replay, &window, ms);
             }
         }
         let here = window.head().position.ms;
-        while !replay.is_over(at(here)) {
+        while !replay.is_over(&place(here)) {
             take(&mut replay, &window, here);
         }
         prop_assert_eq!(got, want);

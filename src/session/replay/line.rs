@@ -1,0 +1,233 @@
+//! The cursor of a session on one line of the log (sans-IO).
+
+use crate::log::window::{Gap, RecentLog, Slice};
+use crate::model::id::Id;
+use crate::model::names::{EVERYBODY, Room};
+use crate::model::offset::{Offset, Position};
+use crate::session::changes;
+use crate::session::changes::Change;
+use crate::session::replay::step::{Missed, Missing, Step};
+use std::collections::VecDeque;
+
+/// Changes of rooms that may wait for the cursor. A session whose rooms change more often while it is behind has lost what
+/// it has still to get.
+const MAX_CHANGES: usize = 1024;
+/// Stretches of the log that are looked at in one step. In most of them nothing is for the session.
+const MAX_STRETCHES: usize = 16;
+
+/// Where a session is on a line, and what of its rooms it has still to get there.
+#[derive(Debug)]
+pub(super) struct LineReplay {
+    /// The session has, or had queued, everything of its rooms up to here.
+    after: Offset,
+    /// Its rooms there that the line has events of, with its own id and [`EVERYBODY`].
+    rooms: Vec<Room>,
+    /// How these changed after that, oldest first.
+    changes: VecDeque<LineChange>,
+    /// What it had asked for when it joined single rooms (`/ws` with `since`).
+    pasts: Vec<Past>,
+    /// Rooms that it left, up to the position given, before it had their past: of those it gets nothing more, or what came
+    /// after the hole would hide it.
+    left: Vec<(Room, Position)>,
+    /// Where the shard was when the cursor began.
+    begun: Position,
+    /// Its rooms changed too often.
+    overrun: bool,
+}
+
+/// A change of rooms as one line has it.
+#[derive(Debug)]
+struct LineChange {
+    after: Position,
+    room: Room,
+    joined: bool,
+}
+
+/// The past of one room.
+#[derive(Debug)]
+struct Past {
+    room: Room,
+    after: Position,
+    up_to: Position,
+}
+
+impl LineReplay {
+    /// For a session that missed this. The shard is `here`.
+    pub(super) fn new(own: &Id, missing: Missing, here: Position) -> Self {
+        let Missing { after, mut rooms, changes } = missing;
+        rooms.extend([own.to_string().into(), EVERYBODY.into()]);
+        let (pasts, left) = (Vec::new(), Vec::new());
+        let mut line = Self { after, rooms, changes: VecDeque::new(), pasts, left, begun: here, overrun: false };
+        line.changes = changes.into_iter().filter_map(|change| line.change(change)).collect();
+        line
+    }
+
+    /// A change as this line has it, if it has events of that room.
+    fn change(&self, change: Change) -> Option<LineChange> {
+        let after = change.on(self.after.line)?;
+        Some(LineChange { after, room: change.room, joined: change.joined })
+    }
+
+    /// Continues a cursor that ended where this one begins.
+    pub(super) fn append(&mut self, later: Self) {
+        self.changes.extend(later.changes);
+        self.begun = later.begun;
+    }
+
+    /// Where it is: the session may have everything of single rooms only up to an earlier position.
+    pub(super) fn after(&self) -> Offset {
+        self.after
+    }
+
+    /// Up to where the session has everything of a room.
+    pub(super) fn after_of(&self, room: &Room) -> Offset {
+        let past = self.pasts.iter().find(|past| past.room == *room).map(|past| past.after);
+        Offset { position: past.unwrap_or(self.after.position).min(self.after.position), ..self.after }
+    }
+
+    /// Adds the past of a room, in (`after`, `up_to`].
+    pub(super) fn add_past(&mut self, room: &Room, after: Position, up_to: Position) {
+        if let Some(known) = self.pasts.iter_mut().find(|past| past.room == *room) {
+            // Asked for twice: what is asked for now comes again.
+            (known.after, known.up_to) = (known.after.min(after), known.up_to.max(up_to));
+        } else if after < up_to {
+            self.pasts.push(Past { room: room.clone(), after, up_to });
+        }
+    }
+
+    /// Takes note that the session joined or left a room.
+    pub(super) fn note(&mut self, change: Change) {
+        let Some(change) = self.change(change) else { return };
+        let pasts = self.pasts.len();
+        if !change.joined {
+            // The client has left: it wants no more of it.
+            self.pasts.retain(|past| past.room != change.room);
+        }
+        if self.pasts.len() < pasts && change.after > self.after.position {
+            self.left.push((change.room.clone(), change.after));
+        }
+        if self.changes.is_empty() && change.after <= self.after.position {
+            return changes::set(&mut self.rooms, &change.room, change.joined);
+        }
+        self.changes.push_back(change);
+        if self.overrun || self.changes.len() > MAX_CHANGES {
+            self.overrun = true;
+            self.changes = VecDeque::new();
+        }
+    }
+
+    /// The session's new token does not give it this room: nothing more of it is for the session, also of before.
+    pub(super) fn forget(&mut self, room: &Room) {
+        self.rooms.retain(|known| known != room);
+        self.pasts.retain(|past| past.room != *room);
+        self.changes.retain(|change| change.room != *room);
+    }
+
+    /// The session has everything up to here.
+    pub(super) fn position(&self) -> Position {
+        self.pasts.iter().map(|past| past.after).min().unwrap_or(self.after.position).min(self.after.position)
+    }
+
+    /// Whether the session has everything up to where its shard is, so that it continues live.
+    pub(super) fn is_over(&self, here: Position) -> bool {
+        self.pasts.is_empty() && self.after.position >= here
+    }
+
+    /// Bytes that it holds, near enough for limits.
+    pub(super) fn size(&self) -> usize {
+        let names = self.rooms.iter().chain(self.changes.iter().map(|change| &change.room));
+        size_of::<Self>() + names.map(|room| room.len() + 48).sum::<usize>() + self.pasts.len() * 64
+    }
+
+    /// Goes on towards where the shard is, by at most `max`.
+    pub(super) fn step(&mut self, log: &impl RecentLog, here: Offset, namespace: &str, max: Slice) -> Step {
+        if self.after.epoch != here.epoch {
+            return Step::Reset;
+        }
+        if self.overrun {
+            return self.give_up(here);
+        }
+        for _ in 0..MAX_STRETCHES {
+            if self.is_over(here.position) {
+                break;
+            }
+            match self.stretch(log, here, namespace, max) {
+                Step::Events(missed) if missed.is_empty() => {}
+                step => return step,
+            }
+        }
+        Step::Events(Vec::new())
+    }
+
+    /// One stretch of the log, in which the same rooms count.
+    fn stretch(&mut self, log: &impl RecentLog, here: Offset, namespace: &str, max: Slice) -> Step {
+        let from = Offset { position: self.position(), ..self.after };
+        let all = self.after.position == from.position;
+        while let Some(change) = self.changes.pop_front_if(|change| all && change.after <= from.position) {
+            changes::set(&mut self.rooms, &change.room, change.joined);
+        }
+        let mut rooms = if all { self.rooms.clone() } else { Vec::new() };
+        if all {
+            self.left.retain(|(_, up_to)| *up_to > from.position);
+            rooms.retain(|room| !self.left.iter().any(|(left, _)| left == room));
+        }
+        let mut up_to = if all { here.position } else { self.after.position };
+        if let Some(change) = self.changes.front().filter(|_| all) {
+            up_to = up_to.min(change.after);
+        }
+        for past in &self.pasts {
+            if past.after == from.position {
+                up_to = up_to.min(past.up_to);
+                rooms.push(past.room.clone());
+            } else {
+                up_to = up_to.min(past.after);
+            }
+        }
+        let pulled = match log.pull(from, up_to, namespace, &rooms, max) {
+            Ok(pulled) => pulled,
+            Err(Gap::TooOld | Gap::NotKept) => return self.pass_over(log, from, here, namespace),
+            Err(Gap::ForeignEpoch | Gap::Future) => return Step::Reset,
+        };
+        if all {
+            self.after.position = pulled.up_to;
+        }
+        self.pasts.iter_mut().filter(|past| past.after == from.position).for_each(|past| past.after = pulled.up_to);
+        self.pasts.retain(|past| past.after < past.up_to);
+        let is_in = |room: &Room| rooms.contains(room);
+        let missed = pulled.events.into_iter().filter(|event| {
+            // A session in an excepted room, whichever room it is, does not get the event.
+            !event.draft.except.iter().any(|except| is_in(except) || self.rooms.contains(except))
+        });
+        let missed = missed.map(|event| Missed {
+            room: event.draft.rooms.iter().position(is_in).unwrap_or(0),
+            is_late: event.offset.position > self.begun,
+            place: None,
+            event,
+        });
+        Step::Events(missed.collect())
+    }
+
+    /// Something after `from` is no longer kept: finds out what, and goes past it.
+    fn pass_over(&mut self, log: &impl RecentLog, from: Offset, here: Offset, namespace: &str) -> Step {
+        let lost = |past: &Past| {
+            past.after == from.position && log.covers(from, namespace, std::slice::from_ref(&past.room)).is_err()
+        };
+        if let Some(at) = self.pasts.iter().position(lost) {
+            let past = self.pasts.swap_remove(at);
+            return self.lost(Some(past.room), past.up_to);
+        }
+        self.give_up(here)
+    }
+
+    fn give_up(&mut self, here: Offset) -> Step {
+        self.pasts.clear();
+        self.changes.clear();
+        self.left.clear();
+        self.after.position = here.position;
+        self.lost(None, here.position)
+    }
+
+    fn lost(&self, room: Option<Room>, up_to: Position) -> Step {
+        Step::Lost { gap: Gap::TooOld, room, up_to: Offset { position: up_to, ..self.after } }
+    }
+}
