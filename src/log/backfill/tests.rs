@@ -100,6 +100,7 @@ fn finds_what_is_looked_for_and_no_more_than_fits() {
 fn what_the_log_did_not_give_may_be_asked_for_again() {
     let rooms = Arc::new(HashMap::from([("/".into(), HashMap::from([("a".into(), at(10))]))]));
     let range = PastRange {
+        line: Line::CONTROL,
         epoch: EPOCH,
         after: at(10),
         up_to: at(50),
