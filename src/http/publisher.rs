@@ -252,7 +252,11 @@ impl Publisher<'_> {
     /// Writes the answers.
     async fn send(&mut self) -> Result<(), End> {
         let write_timeout = self.api.settings().http.write_timeout;
-        let sent = send(self.socket, self.turn.answers(), write_timeout).await;
+        let answers = self.turn.answers();
+        // The client may take its time to read those of large batches.
+        let is_large = answers.len() > turn::KEPT;
+        let _held = is_large.then(|| self.api.node.context.memory.hold(Holding::Bodies, answers.len()));
+        let sent = send(self.socket, answers, write_timeout).await;
         self.turn.end();
         match sent {
             Ok(true) => Ok(()),

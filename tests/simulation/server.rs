@@ -217,10 +217,10 @@ impl World {
                 continue;
             }
             // The pass comes to nothing, or to an early end.
-            if self.chance(30) {
+            if self.chance(10) {
                 break;
             }
-            let max = if self.chance(100) { self.rng.random_range(0..8) } else { usize::MAX };
+            let max = if self.chance(50) { self.rng.random_range(0..8) } else { usize::MAX };
             self.note(|| format!("{id} waits for {missing:?}"));
             self.nodes[at].read_past(&self.logs[0], &missing, max, self.now, (&self.settings, self.rules));
         }
