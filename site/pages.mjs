@@ -50,6 +50,7 @@ const sidebar = [
       page("Change secrets and settings", "/docs/rotation"),
       page("Redis", "/docs/redis"),
       page("Sizing", "/docs/sizing"),
+      page("Scaling beyond one Redis", "/docs/scaling"),
       page("Upgrading", "/docs/upgrading"),
       page("Metrics", "/docs/metrics"),
       page("OpenTelemetry", "/docs/telemetry"),

@@ -117,7 +117,8 @@ async fn serve(launch: Launch, files: u64) -> Result<(), AppError> {
     let shards = runner::count();
     let listeners = Listeners::bind(&config.listen, shards, any_port)?;
     let address = listeners.public.address().unwrap_or(config.listen.listen);
-    let OpenFiles { clients, operators } = open_files::share(files, shards, config.limits.connections);
+    let OpenFiles { clients, operators } =
+        open_files::share(files, shards, config.redis.layout().lines().len(), config.limits.connections);
     let Built { node, emitters } = build::build(&config, clients)?;
     node.config.lock().fingerprint = config.fingerprint();
     let threads = start_shards(&node, shards)?;

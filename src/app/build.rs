@@ -84,12 +84,15 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
     };
     let log = TracedLog::wrap(log, &telemetry);
     let recovery = recovery_within(&config.recovery, memory.limit());
-    let window = Window::new(recovery.kept(), recovery.window_bytes).with_room_bytes(recovery.room_bytes);
+    let partitions = config.redis.layout();
+    let of_line = recovery.of_line(partitions);
+    let window = || Window::new(of_line.kept(), of_line.window_bytes).with_room_bytes(of_line.room_bytes);
     let namespaces = Namespaces::new(&config.socketio.namespaces);
     let interest = match config.redis.url {
-        Some(_) => Interest::of_sessions(namespaces.clone(), recovery.kept()),
+        // What was skipped is noted by positions of one line.
+        Some(_) if partitions.is_one() => Interest::of_sessions(namespaces.clone(), recovery.kept()),
         // It could not be read again.
-        None => Interest::everything(namespaces.clone()),
+        _ => Interest::everything(namespaces.clone()),
     };
     let notices = Box::new(Notices::new(backend.clone()));
     let feed = Arc::<Feed>::default();
@@ -102,7 +105,7 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
         socketio: config.socketio.clone(),
         explain: config.explain.clone(),
         recovery,
-        window: Arc::new(SharedWindow::new(window, interest)),
+        window: Arc::new(SharedWindow::new(partitions, window, interest)),
         draft_limits,
         namespaces,
         live: LiveSettings::new(settings(config).map_err(AppError::Setup)?),
@@ -122,7 +125,7 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
         guesses_per_minute: config.console.sign_ins_per_minute,
         admin_apart: config.listen.admin_listen.is_some(),
     };
-    let lines = config.redis.layout().lines().len();
+    let lines = partitions.lines().len();
     let parts = Parts { context, backend, log, lines, auth, sockets, knows_addresses, admin_ui, trace };
     Ok(Built { node: Node::new(parts), emitters })
 }

@@ -6,6 +6,8 @@
 const RESERVED: usize = 160;
 /// Of a shard: its runtime, its listening sockets and its connection to Redis.
 const RESERVED_OF_A_SHARD: usize = 8;
+/// Of a partition of the log: its connections to Redis.
+const RESERVED_OF_A_PARTITION: usize = 6;
 /// Connections to `admin_listen`.
 const OPERATORS: usize = 64;
 
@@ -23,10 +25,11 @@ pub(super) struct OpenFiles {
     pub operators: usize,
 }
 
-/// Shares out `files`, the limit of the process.
-pub(super) fn share(files: u64, shards: usize, connections: usize) -> OpenFiles {
+/// Shares out `files`, the limit of the process, of a node with so many shards and lines of the log.
+pub(super) fn share(files: u64, shards: usize, lines: usize, connections: usize) -> OpenFiles {
     let files = usize::try_from(files).unwrap_or(usize::MAX);
-    let reserved = RESERVED + RESERVED_OF_A_SHARD * shards + OPERATORS;
+    let of_partitions = RESERVED_OF_A_PARTITION * lines.saturating_sub(1);
+    let reserved = RESERVED + RESERVED_OF_A_SHARD * shards + of_partitions + OPERATORS;
     // Of very few files, clients get half.
     let clients = files.saturating_sub(reserved).max(files / 2);
     let needed = connections.saturating_mul(SOCKETS_PER_CLIENT).saturating_add(OTHER_SOCKETS);
@@ -39,8 +42,9 @@ mod tests {
 
     #[test]
     fn clients_leave_files_for_everybody_else() {
-        assert_eq!(share(1_024, 2, 1_000_000), OpenFiles { clients: 784, operators: 64 });
-        assert_eq!(share(256, 2, 1_000_000), OpenFiles { clients: 128, operators: 32 });
-        assert_eq!(share(u64::MAX, 2, 10).clients, 1_044);
+        assert_eq!(share(1_024, 2, 1, 1_000_000), OpenFiles { clients: 784, operators: 64 });
+        assert_eq!(share(256, 2, 1, 1_000_000), OpenFiles { clients: 128, operators: 32 });
+        assert_eq!(share(u64::MAX, 2, 1, 10).clients, 1_044);
+        assert_eq!(share(1_024, 2, 9, 1_000_000).clients, 784 - 48);
     }
 }

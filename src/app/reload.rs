@@ -178,7 +178,8 @@ impl Reloader {
             backend.apply(prepared);
         }
         node.context.live.replace(settings);
-        let files = open_files::share(self.files, node.shards().len(), config.limits.connections);
+        let files =
+            open_files::share(self.files, node.shards().len(), node.tails_seen_ms.len(), config.limits.connections);
         node.traces.configure(config.trace.clone());
         node.connection_limiter.allow(config.limits.connections, config.limits.unauthenticated, files.clients);
         node.context.memory.set_limit(config.limits.memory_limit());

@@ -159,7 +159,8 @@ fn inbox(config: &Config, stream: &str) -> Faults {
         faults.extend(config.fault(slot, path, "needs `redis.url`: the stream is there"));
     }
     let own = stream.strip_prefix(&config.redis.prefix).and_then(|rest| rest.strip_prefix(':'));
-    if own.is_some_and(|rest| matches!(rest, "events" | "dead") || rest.starts_with('{')) {
+    if own.is_some_and(|rest| matches!(rest, "events" | "dead") || rest.starts_with("events:") || rest.starts_with('{'))
+    {
         faults.extend(config.fault(
             slot,
             path,

@@ -153,6 +153,8 @@ pub(super) static KEYS: &[Key] = &[
     key!("redis", "streams_key", redis.streams_key, Maybe(Text(text::redis_key))),
     key!("redis", "min_replicas", redis.min_replicas, count(0..=16)),
     key!("redis", "node_key_lifetime", redis.node_key_lifetime, Span(MINUTE..=30 * 24 * HOUR)),
+    key!("redis", "partitions", redis.partitions, count(1..=64)),
+    key!("redis", "partition_segments", redis.partition_segments, count(0..=16)),
     key!("redis", "max_stream_bytes", redis.max_stream_bytes, Size(MB..=1_000 * GB)),
 
     key!("http", "idle_timeout", http.idle_timeout, Span(SECOND..=24 * HOUR)),

@@ -7,6 +7,7 @@ use crate::http::body;
 use crate::http::body::BodyError;
 use crate::log::{Accepted, AppendError, Appended};
 use crate::model::draft::{Draft, DraftError, Source};
+use crate::model::place::Place;
 use crate::model::refusal::Refusal;
 use crate::model::trace_context::TraceContext;
 use crate::protocol::publish::{Publication, decode_json, decode_ndjson};
@@ -201,7 +202,8 @@ impl fmt::Display for Stored {
             write!(f, "\"durability\":\"replicated:{replicas}\",")?;
         }
         match self.0.offset {
-            Some(offset) => write!(f, "\"offset\":\"{offset}\"}}"),
+            // A client resumes from it in the rooms of that line.
+            Some(offset) => write!(f, "\"offset\":\"{}\"}}", Place::from(offset)),
             None => f.write_str("\"offset\":null}"),
         }
     }

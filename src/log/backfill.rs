@@ -5,7 +5,8 @@ use crate::log::interest::{Interest, is_always_wanted};
 use crate::model::command::SessionCommand;
 use crate::model::event::Event;
 use crate::model::names::{EVERYBODY, Namespace, Room};
-use crate::model::offset::{Epoch, Position};
+use crate::model::offset::{Epoch, Offset, Position};
+use crate::model::partition::Line;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -42,6 +43,8 @@ impl Needs {
 /// A part of the log to be read: the events of these rooms, of rooms that are always wanted, and commands to sessions.
 #[derive(Clone, Debug)]
 pub struct PastRange {
+    /// The line of the log.
+    pub line: Line,
     /// The generation that the positions belong to.
     pub epoch: Epoch,
     /// Where it begins.
@@ -136,14 +139,17 @@ impl Needed {
         }
     }
 
-    /// The part of the log to be read: up to where everything is kept. `None` where nothing is missing any more.
-    pub fn range(self, interest: &Interest, epoch: Epoch, max_bytes: usize, room_bytes: usize) -> Option<PastRange> {
+    /// The part of the log to be read, which was read up to `head`: up to where everything is kept. `None` where nothing is missing any more.
+    pub fn range(self, interest: &Interest, head: Offset, max_bytes: usize, room_bytes: usize) -> Option<PastRange> {
         let after = self.after?;
         let rooms = self.rooms.iter().flat_map(|(namespace, rooms)| rooms.keys().map(move |room| (namespace, room)));
         let since = rooms.filter_map(|(namespace, room)| interest.since(namespace, room));
         let up_to = since.chain(interest.since("/", EVERYBODY)).max()?;
-        let range =
-            || PastRange { epoch, after, up_to, rooms: Arc::new(self.rooms), all: false, max_bytes, room_bytes };
+        let Offset { line, epoch, .. } = head;
+        let range = || {
+            let rooms = Arc::new(self.rooms);
+            PastRange { line, epoch, after, up_to, rooms, all: false, max_bytes, room_bytes }
+        };
         (after < up_to).then(range)
     }
 }

@@ -1,5 +1,6 @@
 //! `[recovery]`.
 
+use crate::model::partition::Partitions;
 use std::time::Duration;
 
 /// `[recovery]`.
@@ -16,6 +17,12 @@ pub struct RecoveryConfig {
 }
 
 impl RecoveryConfig {
+    /// The part of one line of a log with these partitions: all have as many bytes.
+    #[must_use]
+    pub fn of_line(&self, partitions: Partitions) -> Self {
+        Self { window_bytes: self.window_bytes / partitions.lines().len(), ..self.clone() }
+    }
+
     /// How long events are kept. The record of a session that was lost with its node may be a fifth of the window old, so a
     /// quarter more is kept.
     pub fn kept(&self) -> Duration {

@@ -1,5 +1,6 @@
 //! The embedded log: one node, no Redis. Appended events wait in a bounded queue until the tail takes them.
 
+use crate::log::backfill::{Past, PastRange, PastUnavailable};
 use crate::log::recent_ids::RecentIds;
 use crate::log::{Accepted, AppendError, Appended, BoxFuture, EventLog, LogStatus, Sink, Snapshot};
 use crate::model::clock::unix_us;
@@ -11,6 +12,7 @@ use crate::model::offset::{Epoch, Offset, Position};
 use crate::model::partition::Line;
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Probes that may wait. Health checks send a few at a time.
@@ -225,6 +227,10 @@ impl EventLog for MemoryLog {
 
     fn probe(&self, id: Id) -> BoxFuture<'_, Result<(), AppendError>> {
         Box::pin(async move { self.probe_now(id) })
+    }
+
+    fn read_past(&self, _range: PastRange, _within: Duration) -> BoxFuture<'_, Result<Past, PastUnavailable>> {
+        Box::pin(async { Err(PastUnavailable("it is only in memory, in the window".into())) })
     }
 
     fn run(self: Arc<Self>, sink: Arc<dyn Sink>) -> BoxFuture<'static, ()> {

@@ -74,9 +74,7 @@ pub trait EventLog: Send + Sync + 'static {
 
     /// Reads a part of the log again, newest first and no longer than `within`: what was found by then is complete after a
     /// later position than was asked for.
-    fn read_past(&self, _range: PastRange, _within: Duration) -> BoxFuture<'_, Result<Past, PastUnavailable>> {
-        Box::pin(async { Err(PastUnavailable("this log keeps what it has in memory".into())) })
-    }
+    fn read_past(&self, range: PastRange, within: Duration) -> BoxFuture<'_, Result<Past, PastUnavailable>>;
 
     /// What the calling thread appends goes over a connection of its own, where the log has connections; to be run on the
     /// thread of each shard, until dropped.

@@ -1,4 +1,4 @@
-//! The recent log as the tail writes it and replays read it.
+//! The recent log as the tails write it and replays read it.
 
 use crate::log::Snapshot;
 use crate::log::backfill::Past;
@@ -12,16 +12,33 @@ use crate::model::partition::{Line, Partitions};
 use parking_lot::{RwLock, RwLockWriteGuard};
 use std::sync::Arc;
 
-/// A [`Window`] behind a lock that nobody holds for longer than a [`Slice`] takes, and what is to be in it.
+/// A [`Window`] for each line, behind a lock that nobody holds for longer than a [`Slice`] takes, and what is to be in it.
 pub struct SharedWindow {
-    window: RwLock<Window>,
+    lines: Box<[RwLock<Window>]>,
+    partitions: Partitions,
     interest: Arc<Interest>,
 }
 
 impl SharedWindow {
-    /// Shares a window.
-    pub fn new(window: Window, interest: Interest) -> Self {
-        Self { window: RwLock::new(window), interest: Arc::new(interest) }
+    /// Shares a window of each line.
+    pub fn new(partitions: Partitions, window: impl Fn() -> Window, interest: Interest) -> Self {
+        let lines = partitions.lines().map(|_| RwLock::new(window())).collect();
+        Self { lines, partitions, interest: Arc::new(interest) }
+    }
+
+    /// Shares the window of a log that is one line, or of one of its lines.
+    pub fn of_one(window: Window, interest: Interest) -> Self {
+        Self { lines: [RwLock::new(window)].into(), partitions: Partitions::ONE, interest: Arc::new(interest) }
+    }
+
+    /// Which line has the events of a room.
+    pub fn partitions(&self) -> Partitions {
+        self.partitions
+    }
+
+    /// The window of a line; of the control line where there is no such line.
+    fn of(&self, line: Line) -> &RwLock<Window> {
+        self.lines.get(line.index()).unwrap_or(&self.lines[0])
     }
 
     /// The rooms whose events it keeps.
@@ -29,39 +46,44 @@ impl SharedWindow {
         &self.interest
     }
 
-    /// Which line has the events of a room.
-    pub fn partitions(&self) -> Partitions {
-        Partitions::ONE
+    /// The newest known position of the control line.
+    pub fn head(&self) -> Offset {
+        self.head_of(Line::CONTROL)
     }
 
-    /// The newest known position.
-    pub fn head(&self) -> Offset {
-        self.window.read().head()
+    /// The newest known position of a line.
+    pub fn head_of(&self, line: Line) -> Offset {
+        self.of(line).read().head()
     }
 
     /// Number of kept events.
     pub fn len(&self) -> usize {
-        self.window.read().len()
+        self.lines.iter().map(|window| window.read().len()).sum()
+    }
+
+    /// Bytes of the kept events.
+    pub fn bytes(&self) -> usize {
+        self.lines.iter().map(|window| window.read().bytes()).sum()
     }
 
     /// Whether no event is kept.
     pub fn is_empty(&self) -> bool {
-        self.window.read().is_empty()
+        self.len() == 0
     }
 
-    /// The event at this position, if it is kept.
-    pub fn event_at(&self, position: Position) -> Option<Arc<Event>> {
-        self.window.read().event_at(position).cloned()
+    /// The event at the offset's position on its line, if it is kept.
+    pub fn event_at(&self, offset: Offset) -> Option<Arc<Event>> {
+        self.of(offset.line).read().event_at(offset.position).cloned()
     }
 
-    /// For the tail.
-    pub fn write(&self) -> RwLockWriteGuard<'_, Window> {
-        self.window.write()
+    /// For the tail of a line.
+    pub fn write(&self, line: Line) -> RwLockWriteGuard<'_, Window> {
+        self.of(line).write()
     }
 
     /// Begins anew with what is wanted of a snapshot.
     pub fn reset(&self, snapshot: &Snapshot, now_ms: u64) {
-        let mut window = self.window.write();
+        let mut window = self.write(snapshot.line);
         if self.interest.is_everything() {
             return window.reset(snapshot, now_ms);
         }
@@ -71,7 +93,7 @@ impl SharedWindow {
 
     /// Takes a part of the log that was read again: what is wanted of it is covered from then on.
     pub fn fill(&self, mut past: Past, now_ms: u64) {
-        let mut window = self.window.write();
+        let mut window = self.write(Line::CONTROL);
         if past.epoch != window.head().epoch {
             return;
         }
@@ -94,24 +116,24 @@ impl RecentLog for SharedWindow {
     }
 
     fn covers(&self, after: Offset, namespace: &str, rooms: &[Room]) -> Result<(), Gap> {
-        let window = self.window.read();
+        let window = self.of(after.line).read();
         window.covers(after, namespace, rooms)?;
         self.kept(&window, after, namespace, rooms)
     }
 
     fn pull(&self, after: Offset, up_to: Position, namespace: &str, rooms: &[Room], max: Slice) -> Result<Pulled, Gap> {
-        let window = self.window.read();
+        let window = self.of(after.line).read();
         let pulled = window.pull(after, up_to, namespace, rooms, max)?;
         self.kept(&window, after, namespace, rooms)?;
         Ok(pulled)
     }
 
     fn commands(&self, after: Offset) -> Result<Vec<(Position, Arc<SessionCommand>)>, Gap> {
-        RecentLog::commands(&*self.window.read(), after)
+        RecentLog::commands(&*self.of(Line::CONTROL).read(), after)
     }
 
-    fn filled_up_to(&self, _line: Line) -> Position {
-        self.window.read().filled_up_to()
+    fn filled_up_to(&self, line: Line) -> Position {
+        self.of(line).read().filled_up_to()
     }
 }
 

@@ -29,8 +29,8 @@ pub async fn run(node: Arc<Node>) {
         tokio::time::sleep(GATHER).await;
         while let Some((number, needed)) = node.backfill.begin() {
             let recovery = &node.context.recovery;
-            let epoch = node.window.head().epoch;
-            let range = needed.range(node.window.interest(), epoch, recovery.window_bytes, recovery.room_bytes);
+            let range =
+                needed.range(node.window.interest(), node.window.head(), recovery.window_bytes, recovery.room_bytes);
             let has_read = match range {
                 Some(range) => pass(&node, range).await,
                 // Another pass has brought it.

@@ -4,6 +4,8 @@ use crate::log::AppendError;
 use crate::model::command::{Action, Selector, SessionCommand};
 use crate::model::id::Id;
 use crate::model::namespaces::NamespaceIndex;
+use crate::model::offset::Position;
+use crate::model::partition::Line;
 use crate::node::command_tracker::Applied;
 use crate::node::context::Node;
 use std::sync::Arc;
@@ -11,6 +13,16 @@ use std::time::Duration;
 
 /// How long the nodes are waited for. The command is in the log, so slower nodes carry it out too.
 const WAIT: Duration = Duration::from_secs(2);
+
+/// Where this node is in the partitions of the rooms that a command names.
+fn positions(node: &Node, act: &Action) -> Vec<(Line, Position)> {
+    let rooms = match act {
+        Action::Join(rooms) | Action::Leave(rooms) => &rooms[..],
+        Action::Disconnect | Action::Revoke { .. } => &[],
+    };
+    let lines = node.window.partitions().of_all(rooms).filter(|line| *line != Line::CONTROL);
+    lines.map(|line| (line, node.window.head_of(line).position)).collect()
+}
 
 /// Appends a command to the log and waits until all nodes have carried it out, at most for two seconds.
 ///
@@ -24,7 +36,8 @@ pub async fn submit(
 ) -> Result<Applied, AppendError> {
     let id = Id::random();
     let namespace = namespace.map(|index| node.context.namespaces.name(index).clone());
-    let command = SessionCommand { id, from: node.id, selector, namespace, action: act, at: Vec::new() };
+    let at = positions(node, &act);
+    let command = SessionCommand { id, from: node.id, selector, namespace, action: act, at };
     let nodes = node.peers().await.into_iter().chain([node.id]).collect();
     let (pending, all_done) = node.command_tracker.wait_for(id, nodes);
     node.log.append_command(Arc::new(command)).await?;

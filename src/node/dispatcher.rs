@@ -19,14 +19,15 @@ const MAX_BACKLOG: usize = 32 << 20;
 /// The sink that the log's tail feeds.
 pub struct Dispatcher {
     node: Arc<Node>,
-    /// The offset that was announced to the shards.
-    announced: Mutex<Offset>,
+    /// The offset on each line that was announced to the shards.
+    announced: Box<[Mutex<Offset>]>,
 }
 
 impl Dispatcher {
     /// The sink for this node's shards.
     pub fn new(node: Arc<Node>) -> Arc<Self> {
-        Arc::new(Self { node, announced: Mutex::default() })
+        let announced = node.window.partitions().lines().map(|_| Mutex::default()).collect();
+        Arc::new(Self { node, announced })
     }
 }
 
@@ -71,12 +72,14 @@ impl Sink for Dispatcher {
     }
 
     fn advanced_to(&self, line: Line, position: Position) {
-        let mut window = self.node.window.write();
+        let mut window = self.node.window.write(line);
         window.advance(position);
         window.expire(self.now());
         drop(window);
-        self.node.window.interest().expire(self.now());
-        let mut announced = self.announced();
+        if line == Line::CONTROL {
+            self.node.window.interest().expire(self.now());
+        }
+        let mut announced = self.announced(line);
         if position > announced.position {
             // What lies between is no event, but clients of other nodes may have its offsets.
             announced.position = position;
@@ -109,7 +112,7 @@ impl Dispatcher {
     /// Starts the window over and tells the shards where the log goes on, and whether their clients may have missed events.
     fn begin(&self, snapshot: &Snapshot, may_be_missed: bool) {
         let offset = Offset { epoch: snapshot.epoch, position: snapshot.head, line: snapshot.line };
-        *self.announced() = offset;
+        *self.announced(snapshot.line) = offset;
         snapshot.commands.iter().for_each(|(_, command)| self.note_revocation(command));
         self.node.revocations_read.read_again();
         self.node.window.reset(snapshot, self.now());
@@ -119,8 +122,8 @@ impl Dispatcher {
         self.progress(snapshot.line);
     }
 
-    fn announced(&self) -> MutexGuard<'_, Offset> {
-        self.announced.lock()
+    fn announced(&self, line: Line) -> MutexGuard<'_, Offset> {
+        self.announced[line.index()].lock()
     }
 
     fn now(&self) -> u64 {
@@ -170,10 +173,9 @@ impl Dispatcher {
         let events = &batch.events;
         let ends = [events.last().map(|event| event.offset), batch.commands.last().map(|placed| placed.offset)];
         let newest = ends.into_iter().flatten().max_by_key(|offset| offset.position);
-        if let Some(newest) = newest {
-            *self.announced() = newest;
-        }
-        let mut window = self.node.window.write();
+        let Some(newest) = newest else { return };
+        *self.announced(newest.line) = newest;
+        let mut window = self.node.window.write(newest.line);
         let now = self.now();
         let interest = self.node.window.interest();
         // Before the window has them: nobody finds a position in it up to which something wanted is missing.

@@ -83,11 +83,11 @@ pub async fn explain_here(node: &Node, query: ExplainQuery) -> NodeExplanation {
 /// What the recent log knows of an event, and what is asked about it where that can be answered.
 async fn find(node: &Node, offset: Offset, namespace: &str, room: &Room) -> (EventView, Option<AskedEvent>) {
     let status = |status: &str| EventView { status: status.to_owned(), ..EventView::default() };
-    let head = node.window.head();
+    let head = node.window.head_of(offset.line);
     if offset.epoch != head.epoch {
         return (status("other_log"), None);
     }
-    let known = match node.window.event_at(offset.position) {
+    let known = match node.window.event_at(offset) {
         Some(event) => Ok(Some(event)),
         None if node.window.interest().is_everything() || offset.position > head.position => Ok(None),
         None => read(node, offset).await,
@@ -111,10 +111,11 @@ async fn find(node: &Node, offset: Offset, namespace: &str, room: &Room) -> (Eve
 
 /// The event at this offset, from the log itself; `None` where the log has none there.
 async fn read(node: &Node, offset: Offset) -> Result<Option<Arc<Event>>, PastUnavailable> {
-    let Offset { epoch, position, .. } = offset;
+    let Offset { line, epoch, position } = offset;
     let (after, bytes) = (position.predecessor(), usize::MAX);
     let rooms = Arc::default();
-    let range = PastRange { epoch, after, up_to: position, rooms, all: true, max_bytes: bytes, room_bytes: bytes };
+    let range =
+        PastRange { line, epoch, after, up_to: position, rooms, all: true, max_bytes: bytes, room_bytes: bytes };
     let past = node.log.read_past(range, READ_TIMEOUT).await?;
     match past.after > after {
         true => Err(PastUnavailable("it is trimmed".into())),

@@ -47,7 +47,7 @@ pub async fn watch(node: Arc<Node>) {
             context.metrics.window_rooms.set(i64::try_from(node.window.interest().rooms()).unwrap_or(i64::MAX));
             context.metrics.window_events.set(i64::try_from(node.window.len()).unwrap_or(i64::MAX));
         }
-        let window = node.window.write().bytes();
+        let window = node.window.bytes();
         memory.adjust(Holding::Window, std::mem::replace(&mut of_window, window), window);
         if settle > 0 || memory.is_tight() {
             give_back();

@@ -149,6 +149,8 @@ export const ELSEWHERE = [
   ["docs/backend.md", "xautoclaim", "tests/e2e/backend_stream.test.mjs"],
   ...["// app/chats", "// app/realtime", "// app/useRealtime", "// app/roomcast"].map((has) => ["docs/guides/serverless.md", has, "tests/examples/nextjs.test.mjs"]),
   ["docs/telemetry.md", "traceparent: 00-", "tests/e2e/telemetry.test.mjs publishes with this header"],
+  ["docs/scaling.md", "zlib.crc32", "tests/e2e/partitions.test.mjs"],
+  ["docs/scaling.md", "await publish", "tests/e2e/partitions.test.mjs"],
   ["docs/runbooks.md", "node=http", "tests/deploy/documents.test.mjs"],
   ["docs/troubleshooting.md", "node=http", "tests/deploy/documents.test.mjs"],
   ["docs/troubleshooting.md", "docker compose logs", "needs Docker"],

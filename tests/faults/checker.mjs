@@ -1,4 +1,6 @@
 // Compares what was published with what each client saw. No clock, no network: see checker.test.mjs.
+import { PARTITIONS } from "../harness/config.mjs";
+import { lineOf } from "../harness/lines.mjs";
 import { isBefore } from "./history.mjs";
 
 /** Milliseconds within which a client must be notified of a gap, once it has received something after the gap. */
@@ -93,7 +95,7 @@ class Client {
     const begun = this.certain.get(room);
     if (!begun) return;
     this.certain.delete(room);
-    this.spans.push({ room, begun, how, ended: fact, last: this.#lastOf(room)?.at });
+    this.spans.push({ room, begun, how, ended: fact, last: this.#lastsOf(room) });
   }
 
   close() {
@@ -106,6 +108,7 @@ class Client {
   event(fact) {
     const event = this.history.events[fact.n];
     if (!event) return this.#fault("unknown", fact, "nobody published it");
+    fact.at = fact.place.get(this.#lineOf(event));
     this.#checkEntitled(event, fact);
     this.#checkOffset(event, fact);
     this.#checkOrder(event, fact);
@@ -130,19 +133,24 @@ class Client {
     if (!fact.at) return this.#fault("wrongOffset", fact, "no offset");
     if (event.volatile) return;
     if (event.at && event.attempts === 1 && event.at.id !== fact.at.id) this.#fault("wrongOffset", fact, `accepted at ${event.at.id}`);
-    const offset = `${fact.at.epoch}-${fact.at.id}`;
+    const offset = `${fact.at.line} ${fact.at.epoch}-${fact.at.id}`;
     const other = this.offsets.get(offset);
     if (other !== undefined && other !== event.n) this.#fault("wrongOffset", fact, `${offset} is also event ${other}`);
     this.offsets.set(offset, event.n);
   }
 
   #scope = (room) => (this.journal.scope === "room" ? room : "");
-  #lastOf = (room) => this.last.get(this.#scope(room));
+  /** By line. */
+  #lastsOf = (room) => new Map(this.last.get(this.#scope(room)));
+  /** Where its publisher got it accepted, or else where it belongs: only over HTTP an event gets the line of its rooms. */
+  #lineOf = (event) => event.at?.line ?? (event.by.startsWith("http") ? lineOf(PARTITIONS, event.rooms, event.except) : 0);
 
   #checkOrder(event, fact) {
     if (!fact.at) return;
     const scope = this.#scope(fact.room);
-    const last = this.last.get(scope) ?? { epochs: new Set(), by: new Map() };
+    const lines = this.last.get(scope) ?? new Map();
+    this.last.set(scope, lines);
+    const last = lines.get(fact.at.line) ?? { epochs: new Set(), by: new Map() };
     if (last.at && last.at.epoch !== fact.at.epoch) {
       last.epochs.add(last.at.epoch);
       last.by.clear();
@@ -156,7 +164,7 @@ class Client {
       if (last.by.get(event.by) > event.n) return this.#fault("reordered", fact, `after event ${last.by.get(event.by)} of the same publisher`);
       last.by.set(event.by, event.n);
     }
-    this.last.set(scope, { ...last, at: fact.at, offset: fact.offset });
+    lines.set(fact.at.line, { ...last, at: fact.at, offset: fact.offset });
   }
 
   // ---- what did not come
@@ -179,7 +187,8 @@ class Client {
     if (how === "still in") return "lost";
     if (how === "left") {
       // An event after the last one seen may have reached the node after the client had left the room.
-      const due = event.sent.tick < ended.tick && last && event.at && isBefore(event.at, last);
+      const seen = event.at && last.get(event.at.line)?.at;
+      const due = event.sent.tick < ended.tick && seen && isBefore(event.at, seen);
       return due ? "lost" : "not due";
     }
     if (event.sent.tick > ended.tick) return "not due";
@@ -200,7 +209,7 @@ class Client {
   #isAfterGap(fact, event, room, begun) {
     if (fact.kind !== "event" || fact.tick < Math.max(begun.tick, event.tried.tick) || !fact.at || this.#scope(fact.room) !== this.#scope(room)) return false;
     const came = this.history.events[fact.n];
-    return came && !came.volatile && isBefore(event.at, fact.at);
+    return came && !came.volatile && fact.at.line === event.at.line && isBefore(event.at, fact.at);
   }
 
   #fault(kind, { n, offset, ms }, why) {

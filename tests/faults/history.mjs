@@ -1,16 +1,14 @@
 // What was published, and what each client saw: facts in the order in which this process saw them.
 
+import { parsePlace } from "../harness/lines.mjs";
+
 let ticks = 0;
 
 /** The next moment: `tick` orders all facts of this process, `ms` measures time. */
 export const moment = () => ({ tick: ++ticks, ms: performance.now() });
 
-/** `{ epoch, ms, seq, id }` of an offset (`e7k2-1795225216959-0`), or of a stream id, which has no epoch. */
-export function parseOffset(text) {
-  const parts = /^(?:([0-9a-f]+)-)?(\d+)-(\d+)$/.exec(text ?? "");
-  if (!parts) return undefined;
-  return { epoch: parts[1], ms: BigInt(parts[2]), seq: BigInt(parts[3]), id: `${parts[2]}-${parts[3]}` };
-}
+/** The offset that a publisher got, or its stream id: on the only line that it names besides the control line, if any. */
+const acceptedAt = (text) => [...parsePlace(text).values()].at(-1);
 
 /** Whether an offset comes before another one of the same log. */
 export const isBefore = (one, other) => one.ms < other.ms || (one.ms === other.ms && one.seq < other.seq);
@@ -35,7 +33,7 @@ export class History {
 
   /** The log has it: 200, or XADD returned. `at` is its offset or stream id; a volatile event has none. */
   accepted(event, at) {
-    Object.assign(event, { state: "accepted", at: parseOffset(at), answered: moment() });
+    Object.assign(event, { state: "accepted", at: acceptedAt(at), answered: moment() });
   }
 
   /** It may or may not be stored: 503, a timeout, a lost connection. */
@@ -80,7 +78,7 @@ export class Journal {
 
   event(n, offset, room) {
     this.#got.add(n);
-    return this.note("event", { n, at: parseOffset(offset), offset, room });
+    return this.note("event", { n, place: parsePlace(offset), offset, room });
   }
 
   /** Whether it got this event. */

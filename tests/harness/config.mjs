@@ -4,6 +4,9 @@
 export const SECRET = "an e2e secret of more than thirty-two bytes";
 export const KEY = "e2e-publish-key-0123456789";
 
+// With it, every log in Redis has so many partitions.
+export const PARTITIONS = Number(process.env.ROOMCAST_PARTITIONS ?? 0);
+
 const isTable = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 const isTables = (value) => Array.isArray(value) && value.length > 0 && value.every(isTable);
 const key = (name) => (/^[A-Za-z0-9_-]+$/.test(name) ? name : JSON.stringify(name));
@@ -64,5 +67,6 @@ export function configure(overrides = {}) {
   for (const [name, table] of Object.entries(base)) {
     if (isTable(table) && isTable(overrides[name])) merged[name] = { ...table, ...overrides[name] };
   }
+  if (PARTITIONS && merged.redis?.url) merged.redis = { partitions: PARTITIONS, ...merged.redis };
   return merged;
 }

@@ -180,7 +180,7 @@ impl Node {
                 false => Interest::of_sessions(namespaces, kept),
             };
             let window = Window::new(kept, settings.window_bytes).with_room_bytes(settings.room_bytes);
-            SharedWindow::new(window, interest)
+            SharedWindow::of_one(window, interest)
         };
         let window = Windows { lines: lines().map(window).collect(), partitions: settings.partitions };
         let shard = || Shard::new(settings, window.one());
@@ -298,7 +298,7 @@ impl Node {
                     {
                         rooms.iter().for_each(|room| self.window.one().interest().touch(NAMESPACE, room));
                     }
-                    self.window.one().write().push_command(offset.position, order.clone(), now);
+                    self.window.one().write(Line::CONTROL).push_command(offset.position, order.clone(), now);
                     for shard in &mut self.shards {
                         shard.waiting.push_back(Command::Sessions(offset, order.clone()));
                     }
@@ -332,8 +332,9 @@ impl Node {
         let mut waiting = Waiting::default();
         waiting.add(&"/".into(), needs);
         let Some((_, needed)) = waiting.begin() else { return };
-        let epoch = self.window.one().head().epoch;
-        let range = needed.range(self.window.one().interest(), epoch, settings.window_bytes, settings.room_bytes);
+        let head = self.window.one().head();
+        let epoch = head.epoch;
+        let range = needed.range(self.window.one().interest(), head, settings.window_bytes, settings.room_bytes);
         let Some(range) = range.filter(|_| self.linked && generation::parse(&log.epoch) == Some(epoch)) else { return };
         let mut finder = PastFinder::new(&range);
         let mut is_over = false;
@@ -377,7 +378,7 @@ impl Node {
         let line = event.offset.line.index();
         self.announced[line] = event.offset;
         let event = Arc::new(event);
-        self.window.lines[line].write().push(event.clone(), now);
+        self.window.lines[line].write(Line::CONTROL).push(event.clone(), now);
         for shard in &mut self.shards {
             shard.waiting.push_back(Command::Events(vec![event.clone()]));
         }
@@ -385,8 +386,8 @@ impl Node {
 
     fn advanced_to(&mut self, line: Line, position: Position, now: u64) {
         let window = &self.window.lines[line.index()];
-        window.write().advance(position);
-        window.write().expire(now);
+        window.write(Line::CONTROL).advance(position);
+        window.write(Line::CONTROL).expire(now);
         window.interest().expire(now);
         let announced = &mut self.announced[line.index()];
         if position > announced.position {

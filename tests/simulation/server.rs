@@ -217,10 +217,10 @@ impl World {
                 continue;
             }
             // The pass comes to nothing, or to an early end.
-            if self.chance(30) {
+            if self.chance(10) {
                 break;
             }
-            let max = if self.chance(100) { self.rng.random_range(0..8) } else { usize::MAX };
+            let max = if self.chance(50) { self.rng.random_range(0..8) } else { usize::MAX };
             self.note(|| format!("{id} waits for {missing:?}"));
             self.nodes[at].read_past(&self.logs[0], &missing, max, self.now, (&self.settings, self.rules));
         }
@@ -420,7 +420,7 @@ impl World {
         if matches!(missed, Err(Lost::Missed(Gap::TooOld))) && self.rules.ignore_floor {
             parked = before;
             let mut floor = Place::default();
-            parked.at.offsets().for_each(|at| floor.set(window.window.lines[at.line.index()].write().floor()));
+            parked.at.offsets().for_each(|at| floor.set(window.window.lines[at.line.index()].write(at.line).floor()));
             missed = recovery::take_up(&mut parked, window, &here, "/", &floor);
         }
         let rooms = &parked.rooms;
@@ -501,7 +501,9 @@ impl World {
             Ok(()) => Ok(after.only(lines)),
             Err(Gap::TooOld) if self.rules.ignore_floor => {
                 let mut floor = Place::default();
-                here.only(lines).offsets().for_each(|at| floor.set(window.lines[at.line.index()].write().floor()));
+                here.only(lines)
+                    .offsets()
+                    .for_each(|at| floor.set(window.lines[at.line.index()].write(at.line).floor()));
                 Ok(floor)
             }
             Err(Gap::Future) if self.rules.ignore_future => Ok(here.only(lines)),

@@ -7,6 +7,7 @@ use crate::model::partition::Line;
 use std::time::Duration;
 
 const EPOCH: Epoch = Epoch(7);
+const HEAD: Offset = Offset { epoch: EPOCH, position: Position { ms: 60, seq: 0 }, line: Line::CONTROL };
 
 fn at(ms: u64) -> Position {
     Position { ms, seq: 0 }
@@ -44,7 +45,7 @@ fn all_that_wait_share_a_pass_and_who_comes_later_gets_the_next() {
     let (number, needed) = waiting.begin().unwrap();
     assert_eq!(number, first);
     assert_eq!(waiting.add(&main, &needs(&[("c", 1)])), first + 1);
-    let range = needed.range(&interest(), EPOCH, 1_000, 1_000).unwrap();
+    let range = needed.range(&interest(), HEAD, 1_000, 1_000).unwrap();
     assert_eq!((range.after, range.up_to), (at(10), at(50)), "from the oldest to where everything is kept");
     assert_eq!(range.rooms["/"]["a"], at(10));
     assert_eq!(range.rooms["/"]["b"], at(30));
@@ -57,7 +58,7 @@ fn what_another_pass_has_brought_is_not_read_again() {
     waiting.add(&"/".into(), &needs(&[("a", 20)]));
     interest.fill("/", "a", at(20), at(50));
     let (_, needed) = waiting.begin().unwrap();
-    assert!(needed.range(&interest, EPOCH, 1_000, 1_000).is_none());
+    assert!(needed.range(&interest, HEAD, 1_000, 1_000).is_none());
 }
 
 #[test]
@@ -66,6 +67,7 @@ fn finds_what_is_looked_for_and_no_more_than_fits() {
     let rooms = [("/".into(), HashMap::from([("a".into(), at(10)), ("b".into(), at(30))]))];
     let rooms = Arc::new(HashMap::from(rooms));
     let range = PastRange {
+        line: Line::CONTROL,
         epoch: EPOCH,
         after: at(10),
         up_to: at(50),

@@ -7,7 +7,6 @@ use crate::log::redis::generation;
 use crate::log::redis::{RedisLog, careful_read, epoch, reply};
 use crate::model::event::Event;
 use crate::model::offset::Offset;
-use crate::model::partition::Line;
 use crate::redis::connection::RedisConnection;
 use crate::redis::error::RedisError;
 use crate::redis::reply::text;
@@ -130,7 +129,7 @@ impl Reader<'_> {
                 Ok(StreamEntry::Event(draft, accepted_us)) => {
                     let accepted_us = accepted_us.unwrap_or(at.ms.saturating_mul(1000));
                     let accepted_us = self.log.clock_offset.local_us(accepted_us);
-                    let offset = Offset { epoch: self.range.epoch, position: at, line: Line::CONTROL };
+                    let offset = Offset { epoch: self.range.epoch, position: at, line: self.range.line };
                     self.finder.take(Event { offset, draft, accepted_us })
                 }
                 Ok(StreamEntry::SessionCommand(command)) => self.finder.take_command(at, command),

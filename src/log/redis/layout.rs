@@ -16,11 +16,14 @@ use redis::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// How often a node tries that may not start.
-pub(super) const RETRY: Duration = Duration::from_millis(500);
+pub(super) const RETRY: Duration = Duration::from_millis(100);
 /// A node without a heartbeat for this long counts as dead, as for the cluster's other purposes.
 const DEAD_AFTER_MS: u64 = 3_500;
+/// How long the node that has set a new layout has for that.
+const RENEWED_WITHIN: Duration = Duration::from_secs(5);
 /// The layout of a log without the key.
 const ONE: &str = "1/0";
 /// After the value while the epochs are being replaced.
@@ -28,10 +31,10 @@ const NEW: &str = " new";
 
 /// Sets the layout unless a live node has another. KEYS: the layout, when each node sent its last heartbeat, what each node
 /// understands, whose second word is its layout. ARGV: the layout, ms after which a node counts as dead, prefix of the nodes'
-/// channels. Answers what the layout is now, and how many live nodes have another.
+/// channels. Answers what the layout is now, how many live nodes have another, and 1 where this call has set it.
 const CLAIM: &str = "local is = redis.call('GET', KEYS[1]) or '1/0'
 local value = string.match(is, '^%S+') or ''
-if value == ARGV[1] then return {is, 0} end
+if value == ARGV[1] then return {is, 0, 0} end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local others = 0
@@ -42,9 +45,9 @@ for n = 1, #nodes, 2 do
     if of ~= ARGV[1] then others = others + 1 end
   end
 end
-if others > 0 then return {is, others} end
+if others > 0 then return {is, others, 0} end
 redis.call('SET', KEYS[1], ARGV[1] .. ' new')
-return {ARGV[1] .. ' new', 0}";
+return {ARGV[1] .. ' new', 0, 1}";
 
 /// Says that the epochs are replaced. KEYS: the layout. ARGV: what it is until then, and from now on.
 const SETTLE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2]) end return 1";
@@ -58,6 +61,8 @@ pub(crate) fn layout_text(partitions: Partitions) -> String {
 pub(super) struct Layout {
     own: String,
     state: Mutex<State>,
+    /// Since when another node replaces the epochs.
+    new_since: Mutex<Option<Instant>>,
     lost: Notify,
 }
 
@@ -71,7 +76,12 @@ enum State {
 
 impl Layout {
     pub(super) fn new(partitions: Partitions) -> Self {
-        Self { own: layout_text(partitions), state: Mutex::new(State::Unknown), lost: Notify::new() }
+        Self {
+            own: layout_text(partitions),
+            state: Mutex::new(State::Unknown),
+            new_since: Mutex::default(),
+            lost: Notify::new(),
+        }
     }
 
     /// Why this node must not use the log, if that is known.
@@ -98,13 +108,21 @@ impl Layout {
             1 => "a live node has another; stop it, or give this node the same".to_owned(),
             more => format!("{more} live nodes have another; stop them, or give this node the same"),
         };
-        let why =
-            format!("the log has {value} redis.partitions/redis.partition_segments and this node {}: {live}", self.own);
+        let why = format!(
+            "the log has {value} redis.partitions/redis.partition_segments and this node {}: {live} \
+             (docs/scaling.md, \"Changing the number of partitions\")",
+            self.own
+        );
         let mut state = self.state.lock();
         if !matches!(&*state, State::Other(known) if *known == why) {
             tracing::error!("{why}");
         }
         *state = State::Other(why);
+    }
+
+    /// What to write where the log has lost the key: a log that is flushed is noticed by each line.
+    pub(super) fn lost_text(&self, value: &Value) -> Option<&str> {
+        (*value == Value::Nil && self.own != ONE).then_some(&*self.own)
     }
 
     /// Compares the key's value with this node's; `false` where it is another.
@@ -122,12 +140,17 @@ impl Layout {
     pub(super) async fn try_agree(&self, logs: &[Arc<RedisLog>]) -> Result<bool, RedisError> {
         let Some(control) = logs.first() else { return Ok(false) };
         let mut connection = RedisConnection::open(&control.connector, control.timeout).await?;
-        let (is, others) = self.claim(control, &mut connection).await?;
+        let (is, others, is_own) = self.claim(control, &mut connection).await?;
         if is != self.own && is.strip_suffix(NEW) != Some(&self.own) {
             self.is_other(&is, others);
             return Ok(false);
         }
-        if is.ends_with(NEW) {
+        if !is.ends_with(NEW) {
+            *self.new_since.lock() = None;
+        } else if !is_own && self.new_since.lock().get_or_insert_with(Instant::now).elapsed() < RENEWED_WITHIN {
+            // The node that has set it does that. It may have died.
+            return Ok(false);
+        } else {
             for log in logs {
                 let mut own = RedisConnection::open(&log.connector, log.timeout).await?;
                 own.call(redis::cmd("DEL").arg(&log.keys.epoch)).await?;
@@ -144,11 +167,11 @@ impl Layout {
         Ok(true)
     }
 
-    async fn claim(&self, log: &RedisLog, connection: &mut RedisConnection) -> Result<(String, i64), RedisError> {
+    async fn claim(&self, log: &RedisLog, connection: &mut RedisConnection) -> Result<(String, i64, bool), RedisError> {
         let is = connection.call(redis::cmd("GET").arg(&log.keys.layout)).await?;
         let is = text(&is).unwrap_or(ONE);
         if is == self.own {
-            return Ok((is.to_owned(), 0));
+            return Ok((is.to_owned(), 0, false));
         }
         // The keys of `cluster`, which are in the slot of the control line.
         let cluster = |name: &str| format!("{}:{name}", log.keys.tagged);
@@ -157,9 +180,9 @@ impl Layout {
         command.arg(&self.own).arg(DEAD_AFTER_MS).arg(format!("{}:node:", log.config.prefix));
         match connection.call(&command).await? {
             Value::Array(answer) => match &answer[..] {
-                [is, Value::Int(others)] => {
+                [is, Value::Int(others), Value::Int(own)] => {
                     let is = text(is).ok_or(RedisError::UnexpectedReply("the partitions"))?;
-                    Ok((is.to_owned(), *others))
+                    Ok((is.to_owned(), *others, *own == 1))
                 }
                 _ => Err(RedisError::UnexpectedReply("the partitions")),
             },

@@ -48,10 +48,11 @@ impl PartitionedLog {
         let partitions = config.layout();
         let lines = Lines::new(partitions, metrics.clone());
         let layout = Arc::new(Layout::new(partitions));
+        let recovery = recovery.of_line(partitions);
         let log = |line| {
             let shared = (lines.clone(), (line == Line::CONTROL).then(|| layout.clone()));
             let appenders = if line == Line::CONTROL { shards } else { 1 };
-            RedisLog::of_line(line, config, recovery, limits, appenders, shared)
+            RedisLog::of_line(line, config, &recovery, limits, appenders, shared)
         };
         let logs = partitions.lines().map(log).collect::<Result<_, _>>()?;
         Ok(Arc::new(Self { partitions, logs, lines, layout }))
@@ -211,6 +212,10 @@ async fn all<F: Future>(mut futures: Vec<Pin<Box<F>>>) -> Vec<F::Output> {
 }
 
 impl EventLog for PartitionedLog {
+    fn read_past(&self, range: PastRange, within: Duration) -> BoxFuture<'_, Result<Past, PastUnavailable>> {
+        self.of(range.line).read_past(range, within)
+    }
+
     fn note_announced(&self, position: Position) {
         self.control().note_announced(position);
         self.note_acknowledged(Line::CONTROL, position, PartitionSet::ALL);
@@ -229,10 +234,6 @@ impl EventLog for PartitionedLog {
 
     fn append_command(&self, command: Arc<SessionCommand>) -> BoxFuture<'_, Result<(), AppendError>> {
         Box::pin(async move { self.append_command(&command).await })
-    }
-
-    fn read_past(&self, range: PastRange, within: Duration) -> BoxFuture<'_, Result<Past, PastUnavailable>> {
-        self.control().read_past(range, within)
     }
 
     fn probe(&self, id: Id) -> BoxFuture<'_, Result<(), AppendError>> {

@@ -44,6 +44,9 @@ impl Tail<'_> {
     pub(super) async fn check_layout(&self, connection: &mut RedisConnection) -> Result<(), RedisError> {
         let Some(layout) = &self.log.layout else { return Ok(()) };
         let is = connection.call(redis::cmd("GET").arg(&self.log.keys.layout)).await?;
+        if let Some(own) = layout.lost_text(&is) {
+            return connection.call(redis::cmd("SET").arg(&self.log.keys.layout).arg(own).arg("NX")).await.map(drop);
+        }
         match layout.check(&is) {
             true => Ok(()),
             false => Err(RedisError::NotServing("the log has another number of partitions".into())),

@@ -1,0 +1,191 @@
+// A log with partitions: clients of every kind, rooms of several partitions, and one line in trouble.
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import { promisify } from "node:util";
+import { crc32 } from "node:zlib";
+import { until } from "../harness/deadline.mjs";
+import { command, publish, published } from "../harness/publish.mjs";
+import { startCluster } from "../harness/redis_cluster.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { nodesOn, reconnected, recorded } from "../harness/sessions.mjs";
+import { tokenFor } from "../harness/token.mjs";
+
+const run = promisify(execFile);
+const ROOT = path.resolve(import.meta.dirname, "../..");
+const VECTORS = JSON.parse(fs.readFileSync(path.join(ROOT, "tests/vectors/partitions.json"), "utf8"));
+const PARTITIONS = 8;
+const WEBSOCKET = { transports: ["websocket"] };
+
+const lineOf = (room) => (crc32(room) % PARTITIONS) + 1;
+const streamOf = (line) => `roomcast:events:{${line}}`;
+const epochOf = (line) => `${streamOf(line)}:epoch`;
+/** Short names: `room:<name>` are in this many different partitions. */
+const NAMES = ["a", "b", "c", "d", "e", "f"];
+const isolated = NAMES.find((name) => NAMES.every((other) => other === name || lineOf(`room:${other}`) !== lineOf(`room:${name}`)));
+
+const partitioned = (s, store, count, more = {}) => nodesOn(s, { url: store.url }, count, { redis: { url: store.url, partitions: PARTITIONS }, ...more });
+
+suite("partitions", () => {
+  scenario("rooms of several partitions, to clients of every kind: each event once and in the order of its room", async (s) => {
+    const store = await s.redis();
+    const [a, b] = await partitioned(s, store, 2);
+    const io = await s.io(a, { token: tokenFor("7"), ...WEBSOCKET }).connected();
+    for (const name of NAMES) await io.join(`room:${name}`);
+    const ws = await s.ws(b, { token: tokenFor("8") }).welcomed();
+    for (const name of NAMES) {
+      ws.send({ type: "join", room: `room:${name}` });
+      await ws.message((message) => message.type === "joined" && message.room === `room:${name}`);
+    }
+    const sse = s.sse(b, { token: tokenFor("9"), rooms: NAMES.map((name) => `room:${name}`) });
+    await until(() => sse.status === 200, "the stream");
+    for (let n = 0; n < 20; n += 1) {
+      const batch = NAMES.map((name) => JSON.stringify({ room: `room:${name}`, event: name, data: n }));
+      await published(n % 2 ? a : b, batch.join("\n"), { headers: { "content-type": "application/x-ndjson" } });
+    }
+    await published(a, { rooms: NAMES.map((name) => `room:${name}`), event: "end", data: 0 });
+    await io.event("end");
+    await ws.message((message) => message.event === "end");
+    await until(() => sse.events.some(({ name }) => name === "end"), "the end on the stream");
+    const expected = Array.from({ length: 20 }, (_, n) => n);
+    for (const name of NAMES) {
+      assert.deepEqual(io.argsOf(name).map(([n]) => n), expected, name);
+      assert.deepEqual(ws.messages.filter(({ event }) => event === name).map(({ data }) => data), expected, name);
+      assert.deepEqual(sse.events.filter((event) => event.name === name).map(({ data }) => JSON.parse(data).data ?? JSON.parse(data)), expected, name);
+    }
+    assert.equal(io.argsOf("end").length, 1);
+    const lengths = await Promise.all([1, 2, 3, 4, 5, 6, 7, 8].map((line) => store.cli("XLEN", streamOf(line))));
+    assert.equal(lengths.map(Number).reduce((sum, length) => sum + length, 0) >= 120, true, `${lengths}`);
+  });
+
+  scenario("kill -9 of a node: a client in rooms of several partitions is recovered, with everything once and in order", async (s) => {
+    const store = await s.redis();
+    const [a, b] = await partitioned(s, store, 2);
+    const balancer = await s.proxy(a);
+    const client = await s.io(balancer, { token: tokenFor("7"), ...WEBSOCKET }).connected();
+    for (const name of NAMES) await client.join(`room:${name}`);
+    for (const name of NAMES) await published(b, { room: `room:${name}`, event: name, data: 0 });
+    await until(() => NAMES.every((name) => client.argsOf(name).length === 1), "the first events");
+    await recorded(store, ...NAMES.map((name) => `room:${name}`));
+    balancer.target = b;
+    await a.stop("SIGKILL");
+    for (let n = 1; n < 10; n += 1) {
+      for (const name of NAMES) await published(b, { room: `room:${name}`, event: name, data: n });
+      await published(b, { rooms: ["room:a", "room:b"], event: "both", data: n });
+    }
+    assert.equal(await reconnected(client, 2), true);
+    await published(b, { room: "room:a", event: "end", data: 0 });
+    await client.event("end");
+    await until(() => NAMES.every((name) => client.argsOf(name).length >= 10), "everything that was missed");
+    for (const name of NAMES) assert.deepEqual(client.argsOf(name).map(([n]) => n), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9], name);
+    assert.deepEqual(client.argsOf("both").map(([n]) => n), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  });
+
+  scenario("/join and /leave take effect between the events of a publisher that waits, in every partition", async (s) => {
+    const store = await s.redis();
+    const [a, b] = await partitioned(s, store, 2);
+    const client = await s.io(b, { token: tokenFor("7"), ...WEBSOCKET }).connected();
+    const ok = async (path, body) => assert.equal((await command(a, path, body)).status, 200);
+    for (let n = 0; n < 5; n += 1) {
+      for (const name of NAMES) {
+        await published(a, { room: `room:${name}`, event: name, data: `before ${n}` });
+        await ok("/join", { user: "7", room: `room:${name}` });
+        await published(a, { room: `room:${name}`, event: name, data: `inside ${n}` });
+        await ok("/leave", { user: "7", room: `room:${name}` });
+        await published(a, { room: `room:${name}`, event: name, data: `after ${n}` });
+      }
+    }
+    await published(a, { room: "user:7", event: "end", data: 0 });
+    await client.event("end");
+    const expected = [0, 1, 2, 3, 4].map((n) => `inside ${n}`);
+    for (const name of NAMES) assert.deepEqual(client.argsOf(name).map(([text]) => text), expected, name);
+  });
+
+  scenario("a partition that lost entries: only clients with rooms in it get a gap signal", async (s) => {
+    const store = await s.redis();
+    const [node] = await partitioned(s, store, 1);
+    const inside = await s.io(node, { token: tokenFor("7"), ...WEBSOCKET }).connected();
+    await inside.join(`room:${isolated}`);
+    const outside = await s.io(node, { token: tokenFor("8"), ...WEBSOCKET }).connected();
+    const other = NAMES.find((name) => name !== isolated && lineOf(`room:${name}`) !== lineOf("user:8"));
+    await outside.join(`room:${other}`);
+    assert.notEqual(lineOf("user:8"), lineOf(`room:${isolated}`), "the test wants them apart");
+    await store.cli("DEL", epochOf(lineOf(`room:${isolated}`)));
+    assert.equal(await reconnected(inside, 2), false, "the client of that partition");
+    await published(node, { room: `room:${other}`, event: "still", data: 1 });
+    await outside.event("still");
+    assert.equal(outside.connects, 1);
+  });
+
+  scenario("a master that hangs in a Cluster: its rooms are refused, all others go on", async (s) => {
+    const group = s.serve(await startCluster());
+    const [node] = await partitioned(s, group, 1, { redis: { url: group.url, partitions: PARTITIONS, timeout: "500ms" } });
+    const client = await s.io(node, { token: tokenFor("7"), ...WEBSOCKET }).connected();
+    for (const name of NAMES) await client.join(`room:${name}`);
+    const owner = async (stream) => {
+      const slot = await group.slotOf(stream);
+      return (await group.view()).find(({ slots }) => slots.some((range) => { const [from, to = from] = range.split("-").map(Number); return from <= slot && slot <= to; })).member;
+    };
+    const owners = Object.fromEntries(await Promise.all(NAMES.map(async (name) => [name, await owner(streamOf(lineOf(`room:${name}`)))])));
+    const home = await owner("roomcast:events");
+    const hung = NAMES.find((name) => owners[name] !== home);
+    const fine = NAMES.find((name) => owners[name] !== owners[hung]);
+    await owners[hung].cli("CLIENT", "PAUSE", "3000", "ALL");
+    assert.equal((await publish(node, { room: `room:${hung}`, event: "late", data: 1 })).status, 503);
+    await published(node, { room: `room:${fine}`, event: "now", data: 1 });
+    await client.event("now");
+    await until(async () => (await publish(node, { room: `room:${hung}`, event: "again", data: 1 })).status === 200, "the line works again");
+    await client.event("again");
+    assert.deepEqual(client.argsOf("late"), []);
+    assert.equal(client.connects, 1);
+  });
+
+  scenario("a node with another number of partitions is not ready while the others are up, and takes over after them", async (s) => {
+    const store = await s.redis();
+    const [old] = await partitioned(s, store, 1);
+    const client = await s.io(old, { token: tokenFor("7"), ...WEBSOCKET }).connected();
+    const offset = await published(old, { room: "user:7", event: "before", data: 1 });
+    await client.event("before");
+    const next = await s.node({ redis: { url: store.url, partitions: 4 } }, { ready: false });
+    await until(async () => {
+      const health = await next.get("/health");
+      return health.status === 503 && health.text.includes("8/0") && health.text.includes("4/0");
+    }, "the node says why it waits");
+    assert.equal((await publish(next, { room: "user:7", event: "refused", data: 1 })).status, 503);
+    await old.stop();
+    await until(async () => (await next.get("/health")).status === 200, "the node takes over");
+    const epochs = [offset, await published(next, { room: "user:7", event: "after", data: 1 })].map((text) => text.split("_")[1]);
+    assert.notEqual(epochs[0], epochs[1], "another epoch");
+  });
+
+  scenario("the page's order: a publisher that waits sees its own order in each room", async (s) => {
+    const page = fs.readFileSync(path.join(ROOT, "docs/scaling.md"), "utf8");
+    const code = /```js\n(await publish[^]*?)```/.exec(page)[1];
+    const store = await s.redis();
+    const [a, b] = await partitioned(s, store, 2, { rooms: [{ match: "chat:<n>", join: "allow" }, { match: "user:{user}", join: "auto" }, { match: "room:<name>", join: "allow" }, { match: "closed:*", join: "deny" }] });
+    const client = await s.ws(b, { token: tokenFor("7") }).welcomed();
+    for (const room of ["chat:1", "chat:2"]) {
+      client.send({ type: "join", room });
+      await client.message((message) => message.type === "joined" && message.room === room);
+    }
+    const steps = new Function("publish", `return (async () => {${code}})()`);
+    for (let round = 0; round < 20; round += 1) await steps((body) => published(a, { ...body, data: round }));
+    await until(() => client.messages.filter(({ event }) => event === "c").length === 20, "all of them");
+    const order = client.messages.filter(({ type }) => type === "event").map(({ event, data }) => `${event}${data}`);
+    for (let round = 0; round < 20; round += 1) {
+      assert.ok(order.indexOf(`a${round}`) < order.indexOf(`b${round}`) && order.indexOf(`b${round}`) < order.indexOf(`c${round}`), `${order}`);
+    }
+  });
+
+  scenario("the page's function agrees with the vectors", async () => {
+    const page = fs.readFileSync(path.join(ROOT, "docs/scaling.md"), "utf8");
+    const code = /```python\n([^]*?)```/.exec(page)[1];
+    const vectors = VECTORS.filter(({ line, partitions }) => line > 0 && partitions > 1);
+    assert.ok(vectors.length > 10);
+    const check = `${code}\nimport json, sys\nprint(json.dumps([stream_of(v["room"], v["partitions"], v["segments"]) for v in json.load(sys.stdin)]))`;
+    const process = run("python3", ["-c", check]);
+    process.child.stdin.end(JSON.stringify(vectors));
+    assert.deepEqual(JSON.parse((await process).stdout), vectors.map(({ line }) => streamOf(line)));
+  });
+});
