@@ -35,7 +35,7 @@ impl Default for RecoveryConfig {
         Self {
             window: Duration::from_secs(120),
             window_bytes: 64_000_000,
-            room_bytes: 16_000_000,
+            room_bytes: 32_000_000,
             backfill_timeout: Duration::from_secs(5),
         }
     }
