@@ -128,7 +128,7 @@ fn the_oracle_notices_every_broken_rule() {
         ),
         (
             "records of an old replica are not used",
-            Rules { trust_old_records: true, failovers: 100, records_late: 400, ..right },
+            Rules { trust_old_records: true, failovers: 200, records_late: 400, ..right },
         ),
         ("live events wait for the cursor", Rules { live_overtakes: true, ..right }),
         ("a session that is behind is parked as such", Rules { parks_ahead: true, ..right }),
