@@ -1,4 +1,4 @@
-//! Appending over the connection of a shard: in order, many at once, and never later than the publisher was told.
+//! Appending over the connection of a shard: in order, many at once, and never later than the publisher's answer says.
 #![allow(clippy::unwrap_used)]
 
 #[path = "common/log_node.rs"]
@@ -119,6 +119,58 @@ async fn what_a_hanging_redis_takes_too_late_is_void_for_every_reader() {
     let newcomer = Node::redis(&server.url(), "roomcast");
     let history = newcomer.tail.wait_reset(1).await.history;
     assert_eq!(names(&history), ["before", "after", "late with an id"]);
+}
+
+#[tokio::test]
+async fn a_batch_keeps_its_order_where_redis_knows_no_scripts_yet() {
+    let server = RedisServer::start();
+    let node = Node::redis(&server.url(), "roomcast");
+    node.status(LogStatus::Ready).await;
+    let answers = node.log.append(vec![draft("a"), with_id("b"), draft("c"), with_id("d")]).await;
+    assert!(answers.iter().all(|answer| answer.is_ok()), "{answers:?}");
+    assert_eq!(names(&node.tail.wait_events(4).await), ["a", "b", "c", "d"]);
+}
+
+#[tokio::test]
+async fn a_short_hang_has_one_answer_for_publishers_and_readers() {
+    const PACE: Duration = Duration::from_millis(50);
+    let server = RedisServer::start();
+    let node = Node::with_short_timeout(&server.url());
+    node.status(LogStatus::Ready).await;
+    node.stored(draft("before")).await;
+    server.freeze();
+    let mut first = std::pin::pin!(node.log.append(vec![draft("first")]));
+    let mut later = JoinSet::new();
+    let answer = loop {
+        // Redis goes on when the first one is answered, before the time of these is over.
+        let started = Instant::now();
+        if let Ok(answer) = tokio::time::timeout(PACE, &mut first).await {
+            break answer;
+        }
+        let (log, name) = (node.log.clone(), format!("{}", later.len()));
+        later.spawn(async move {
+            let appended = log.append(vec![draft(&name)]).await.pop().unwrap();
+            (name, appended.is_ok(), started)
+        });
+    };
+    server.thaw();
+    assert!(matches!(answer[0], Err(AppendError::Unavailable(_))), "{answer:?}");
+    let goes_on = Instant::now();
+    let mut accepted = Vec::new();
+    let mut refused = Vec::new();
+    while let Some(answered) = later.join_next().await {
+        let (name, is_accepted, started) = answered.unwrap();
+        // The reply to what was sent at the beginning may come too late.
+        if goes_on - started < SHORT / 2 {
+            if is_accepted { accepted.push(name) } else { refused.push(name) }
+        }
+    }
+    node.append_again("after").await;
+    node.tail.wait_event("after").await;
+    let delivered = names(&node.tail.seen.lock().unwrap().events);
+    assert!(accepted.iter().all(|name| delivered.contains(name)), "{accepted:?} {delivered:?}");
+    assert!(!refused.iter().any(|name| delivered.contains(name)), "{refused:?} {delivered:?}");
+    assert!(accepted.len() > 2, "{accepted:?} {refused:?}");
 }
 
 #[tokio::test]

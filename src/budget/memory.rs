@@ -29,7 +29,7 @@ holdings! {
     Unfinished, "unfinished", "Fragments and attachments of messages that are not complete.";
     Handshake, "handshake", "The handshake auth of sessions.";
     Heads, "heads", "Heads of requests that are not complete.";
-    Bodies, "bodies", "Request bodies that are being read.";
+    Bodies, "bodies", "Request bodies that are being read, and large answers to publishers that are being written.";
     Window, "window", "The recent log, for clients that resume.";
     Records, "records", "Session records and messages to other nodes, on their way to the shared store.";
     Copies, "copies", "Events of emitters that are not in the log yet.";

@@ -20,6 +20,9 @@ use std::io;
 use std::time::{Duration, Instant};
 use turn::{Next, Turn};
 
+/// Bytes after which a connection whose client sends faster than they are handled lets the shard's other tasks run.
+const FAIR_BYTES: usize = 64 << 10;
+
 /// What a connection came to.
 pub(super) enum Served {
     /// It is over.
@@ -69,6 +72,7 @@ pub(super) async fn serve(api: &Api, local: &LocalNode, caller: &Caller, socket:
         socket,
         begun: Vec::new(),
         held: None,
+        unshared: 0,
         wait: Wait::Head(caller.accepted()),
         timer: LazyTimer::new(caller.accepted() + head_timeout),
         turn: Turn::new(api, local, caller),
@@ -85,6 +89,8 @@ struct Publisher<'a> {
     /// The beginning of a request, and its count in the node's memory.
     begun: Vec<u8>,
     held: Option<Held>,
+    /// Bytes that were read since others could run.
+    unshared: usize,
     wait: Wait,
     timer: LazyTimer,
     turn: Turn<'a>,
@@ -103,11 +109,19 @@ impl Publisher<'_> {
                 Err(_) => Some(End::Over),
             };
             match end {
-                None => {}
+                None => self.share().await,
                 Some(End::Over) => return Served::Over,
                 Some(End::Linger) => return Served::Linger,
                 Some(End::Other) => return Served::Other(self.rest()),
             }
+        }
+    }
+
+    /// Lets others run after a share of bytes: a socket that is always readable, and takes all answers, never makes this wait.
+    async fn share(&mut self) {
+        if self.unshared >= FAIR_BYTES {
+            self.unshared = 0;
+            tokio::task::yield_now().await;
         }
     }
 
@@ -116,6 +130,7 @@ impl Publisher<'_> {
         let (local, socket) = (self.local, self.socket);
         local.shard.with_read_buffer(|buffer| {
             let count = socket.try_read(buffer)?;
+            self.unshared += count;
             Ok((count > 0).then(|| self.take(&buffer[..count])))
         })
     }
@@ -237,7 +252,11 @@ impl Publisher<'_> {
     /// Writes the answers.
     async fn send(&mut self) -> Result<(), End> {
         let write_timeout = self.api.settings().http.write_timeout;
-        let sent = send(self.socket, self.turn.answers(), write_timeout).await;
+        let answers = self.turn.answers();
+        // The client may take its time to read those of large batches.
+        let is_large = answers.len() > turn::KEPT;
+        let _held = is_large.then(|| self.api.node.context.memory.hold(Holding::Bodies, answers.len()));
+        let sent = send(self.socket, answers, write_timeout).await;
         self.turn.end();
         match sent {
             Ok(true) => Ok(()),

@@ -82,7 +82,7 @@ pub struct Connection {
     pub dirty: bool,
     /// The socket took no more; its task waits until it does.
     pub blocked: bool,
-    /// Everything is written, and the peer was told that nothing follows.
+    /// Everything is written, and the peer knows that nothing follows.
     pub half_closed: bool,
     /// Why it is ending, once it is.
     pub closing: Option<CloseReason>,

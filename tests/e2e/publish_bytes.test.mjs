@@ -225,7 +225,7 @@ suite("the bytes of POST /publish", () => {
   });
 
   scenario("a publisher that reads no answers is cut", async ({ node, raw }) => {
-    const one = await node({ http: { write_timeout: "500ms" } });
+    const one = await node({ http: { write_timeout: "2s" } });
     const connection = raw(one);
     connection.socket.pause();
     const many = request().repeat(500);
@@ -234,7 +234,9 @@ suite("the bytes of POST /publish", () => {
     };
     connection.socket.on("drain", pump);
     pump();
+    await until(async () => (await one.metric('roomcast_memory_bytes{kind="bodies"}')) > 4_096, "answers that are counted");
     await until(async () => (await one.metric('roomcast_refusals_total{reason="unread"}')) === 1, "the refusal");
+    await until(async () => (await one.metric('roomcast_memory_bytes{kind="bodies"}')) === 0, "nothing is held");
     connection.close();
   });
 

@@ -218,12 +218,12 @@ impl World {
                 continue;
             }
             // The pass comes to nothing, or to an early end.
-            if self.chance(30) {
+            if self.chance(10) {
                 break;
             }
             self.note(|| format!("{id} waits for {missing:?}"));
             for (line, needs) in missing {
-                let max = if self.chance(100) { self.rng.random_range(0..8) } else { usize::MAX };
+                let max = if self.chance(50) { self.rng.random_range(0..8) } else { usize::MAX };
                 let log = (line, &self.logs[line.index()]);
                 self.nodes[at].read_past(log, &needs, max, self.now, (&self.settings, self.rules));
             }

@@ -153,6 +153,7 @@ async fn connected(log: &RedisLog, reconnect: &mut Reconnect) -> Result<Infallib
         connection.check().await?;
         clock = RedisClock::read(&mut connection).await?;
         log.clock_offset.note(&clock);
+        shard_append::note_clock(log, clock);
         if log.refused_appends.is_suspected() {
             try_append(log, &mut connection, &clock).await?;
         }

@@ -255,6 +255,16 @@ impl Drop for Running<'_> {
     }
 }
 
+/// The control thread has read Redis' clock, as it does once a second. An appender that had nothing to do would know an old one,
+/// and clocks of two machines drift apart.
+pub(super) fn note_clock(log: &RedisLog, clock: RedisClock) {
+    for appender in &log.appenders {
+        if let Some(known) = &mut appender.state.lock().clock {
+            *known = clock;
+        }
+    }
+}
+
 /// The answer to what was not sent in time, or had none.
 fn timed_out(log: &RedisLog) -> AppendError {
     unavailable(&RedisError::Timeout(log.timeout))

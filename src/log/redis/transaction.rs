@@ -19,7 +19,7 @@ use tokio::time::Instant;
 /// Appends once per idempotency id, unless it is too late. KEYS: stream, key of the id. ARGV: lifetime of the id in ms, the
 /// deadline in ms of Redis' clock, then the arguments of `XADD` after the stream. It answers with a status, because readers
 /// need not compare this id with a deadline.
-const ADD_ONCE: &str = "local time = redis.call('TIME')
+pub(super) const ADD_ONCE: &str = "local time = redis.call('TIME')
 if time[1] * 1000 + math.floor(time[2] / 1000) > tonumber(ARGV[2]) then return false end
 local first = redis.call('GET', KEYS[2])
 if first then return {ok = first} end
@@ -28,7 +28,7 @@ redis.call('SET', KEYS[2], id, 'PX', ARGV[1])
 return {ok = id}";
 
 /// The same for a volatile event. KEYS: key of the id. ARGV: lifetime of the id in ms, the deadline, channel, message.
-const PUBLISH_ONCE: &str = "local time = redis.call('TIME')
+pub(super) const PUBLISH_ONCE: &str = "local time = redis.call('TIME')
 if time[1] * 1000 + math.floor(time[2] / 1000) > tonumber(ARGV[2]) then return false end
 if redis.call('SET', KEYS[1], '-', 'NX', 'PX', ARGV[1]) then
 redis.call('PUBLISH', ARGV[3], ARGV[4]) end

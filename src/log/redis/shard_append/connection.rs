@@ -2,7 +2,7 @@
 
 use crate::log::redis::append_error::{refusal_of, unavailable};
 use crate::log::redis::shard_append::{PendingAppend, ShardAppender, timed_out};
-use crate::log::redis::transaction::is_exhausted_text;
+use crate::log::redis::transaction::{ADD_ONCE, PUBLISH_ONCE, is_exhausted_text};
 use crate::log::redis::{RedisLog, deadline, renewal};
 use crate::log::{Accepted, AppendError, Appended};
 use crate::model::offset::{Offset, Position};
@@ -15,6 +15,7 @@ use crate::redis::url::Address;
 use std::collections::VecDeque;
 use std::future::{Future as _, poll_fn};
 use std::pin::{Pin, pin};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
@@ -34,7 +35,13 @@ const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 /// What a reply belongs to.
 enum Sent {
     Append(PendingAppend),
+    /// Of an append that was answered when its time was over: so many commands without a reply, and the append's bytes.
+    Late {
+        commands: usize,
+        bytes: usize,
+    },
     Time,
+    Script,
 }
 
 pub(super) struct Connection<'a> {
@@ -56,6 +63,8 @@ pub(super) struct Connection<'a> {
     is_asking_time: bool,
     timer: Pin<Box<Sleep>>,
     timer_is_set: bool,
+    /// Whether something had no reply in time. The connection then ends with the last append that may still have one.
+    is_late: bool,
 }
 
 impl<'a> Connection<'a> {
@@ -82,7 +91,9 @@ impl<'a> Connection<'a> {
             is_asking_time: false,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             timer_is_set: false,
+            is_late: false,
         };
+        connection.cache_scripts();
         connection.ask_time();
         let asked = poll_fn(|context| match connection.poll(context) {
             Poll::Ready(error) => Poll::Ready(Err(error)),
@@ -105,24 +116,29 @@ impl<'a> Connection<'a> {
 
     /// Answers everybody: what was sent may be in the log or not, what was not is appended elsewhere.
     pub(super) fn fail(&mut self, error: RedisError) -> RedisError {
-        let waiting = {
-            let mut state = self.appender.state.lock();
-            state.clock = None;
-            state.commands.clear();
-            std::mem::take(&mut state.waiting)
-        };
         let failed = unavailable(&error);
         for sent in self.sent.drain(..) {
             if let Sent::Append(append) = sent {
                 append.finish(&self.log.backlog, || Err(failed.clone()));
             }
         }
+        self.take_no_more(&failed);
+        self.log.acknowledged.disconnected(self.index);
+        error
+    }
+
+    /// From now on callers append elsewhere, as do those whose appends were not sent.
+    fn take_no_more(&self, failed: &AppendError) {
+        let waiting = {
+            let mut state = self.appender.state.lock();
+            state.clock = None;
+            state.commands.clear();
+            std::mem::take(&mut state.waiting)
+        };
         for mut append in waiting {
             append.answered.repeat = (0..append.commands).collect();
             append.finish(&self.log.backlog, || Err(failed.clone()));
         }
-        self.log.acknowledged.disconnected(self.index);
-        error
     }
 
     /// Ready when the connection is broken.
@@ -163,12 +179,41 @@ impl<'a> Connection<'a> {
             append.finish(&self.log.backlog, || Err(timed_out(self.log)));
         }
         state.commands.drain(..expired);
-        std::mem::swap(&mut self.output, &mut state.commands);
-        self.unanswered += self.output.len();
-        self.sent.extend(state.waiting.drain(..).map(Sent::Append));
+        let room = MAX_UNANSWERED - self.unanswered;
+        let (mut bytes, mut count) = (0, 0);
+        for append in &state.waiting {
+            if bytes >= room {
+                break;
+            }
+            bytes += append.bytes;
+            count += 1;
+        }
+        match count == state.waiting.len() {
+            true => std::mem::swap(&mut self.output, &mut state.commands),
+            false => self.output.extend(state.commands.drain(..bytes)),
+        }
+        self.unanswered += bytes;
+        self.sent.extend(state.waiting.drain(..count).map(Sent::Append));
         drop(state);
         if !self.output.is_empty() && !self.is_asking_time && self.clock.age(now) >= CLOCK_INTERVAL {
             self.ask_time();
+        }
+    }
+
+    /// An append whose script Redis has not cached is repeated, and comes after those behind it. So Redis gets the scripts first.
+    fn cache_scripts(&mut self) {
+        let (keys, id) = (&self.log.keys, self.log.keys.id(""));
+        for (script, keys) in [(ADD_ONCE, &[&keys.events, &id][..]), (PUBLISH_ONCE, &[&id])] {
+            let mut command = CommandWriter::new(&mut self.output);
+            command.text("EVAL");
+            command.text(script);
+            command.number(keys.len() as u64);
+            keys.iter().for_each(|key| command.text(key));
+            command.number(1);
+            // This deadline is over, so it does nothing.
+            command.number(0);
+            command.finish();
+            self.sent.push_back(Sent::Script);
         }
     }
 
@@ -253,6 +298,19 @@ impl<'a> Connection<'a> {
                 }
                 Ok(())
             }
+            // Without it, appends are repeated.
+            Some(Sent::Script) => {
+                self.sent.pop_front();
+                Ok(())
+            }
+            Some(Sent::Late { commands, bytes }) => {
+                *commands -= 1;
+                if *commands == 0 {
+                    self.unanswered -= *bytes;
+                    self.sent.pop_front();
+                }
+                Ok(())
+            }
             Some(Sent::Append(append)) => {
                 let answer = round.answer(token, append.until_ms);
                 if answer.is_none() {
@@ -270,17 +328,21 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// The connection is broken where what was sent has no answer in time.
+    /// The connection is broken where what was sent has no answer in time. But what was sent later keeps its own time: Redis may
+    /// go on before that is over, and add an entry that counts.
     fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<RedisError> {
         loop {
+            let first = self.sent.iter().find_map(|sent| match sent {
+                Sent::Append(append) => Some(append.deadline),
+                Sent::Late { .. } | Sent::Time | Sent::Script => None,
+            });
+            let Some(first) = first else {
+                return if self.is_late { Poll::Ready(RedisError::Timeout(self.log.timeout)) } else { Poll::Pending };
+            };
             if !self.timer_is_set {
-                let first = self.sent.iter().find_map(|sent| match sent {
-                    Sent::Append(append) => Some(append.deadline),
-                    Sent::Time => None,
-                });
-                let Some(first) = first else { return Poll::Pending };
                 if first <= Instant::now() {
-                    return Poll::Ready(RedisError::Timeout(self.log.timeout));
+                    self.expire();
+                    continue;
                 }
                 self.timer.as_mut().reset(first);
                 self.timer_is_set = true;
@@ -290,6 +352,26 @@ impl<'a> Connection<'a> {
                 Poll::Ready(()) => self.timer_is_set = false,
                 Poll::Pending => return Poll::Pending,
             }
+        }
+    }
+
+    /// Answers those whose time is over.
+    fn expire(&mut self) {
+        let now = Instant::now();
+        for sent in &mut self.sent {
+            let Sent::Append(append) = sent else { continue };
+            if append.deadline > now {
+                break;
+            }
+            let late = Sent::Late { commands: append.commands - append.answered.appended.len(), bytes: append.bytes };
+            if let Sent::Append(append) = std::mem::replace(sent, late) {
+                append.finish(&self.log.backlog, || Err(timed_out(self.log)));
+            }
+        }
+        if !std::mem::replace(&mut self.is_late, true) {
+            self.appender.is_up.store(false, Ordering::Relaxed);
+            self.log.note_up();
+            self.take_no_more(&timed_out(self.log));
         }
     }
 }
