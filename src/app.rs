@@ -263,7 +263,9 @@ fn start_tasks(node: &Arc<Node>, emitters: Option<&Arc<EmitterBridge>>) -> JoinS
     if let Some(backend) = node.backend.clone() {
         spawn("the backend's notices", Box::pin(crate::backend::run(backend)));
     }
-    spawn("the reader of the past", Box::pin(backfill::run(node.clone())));
+    for line in node.window.partitions().lines() {
+        spawn("the reader of the past", Box::pin(backfill::run(node.clone(), line)));
+    }
     spawn("the watch over memory", Box::pin(memory::watch(node.clone())));
     spawn("the watch of the Admin UI", Box::pin(admin_ui::watch::run(node.clone())));
     spawn("the presence writer", Box::pin(local::run(node.context.presence.clone())));

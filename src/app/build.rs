@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::feed::Feed;
 use crate::log::EventLog;
 use crate::log::config::RecoveryConfig;
-use crate::log::interest::Interest;
+use crate::log::interest::lines::Interests;
 use crate::log::memory::{MemoryLimits, MemoryLog};
 use crate::log::redis::partitioned::PartitionedLog;
 use crate::log::redis::stream_kept;
@@ -89,10 +89,9 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
     let window = || Window::new(of_line.kept(), of_line.window_bytes).with_room_bytes(of_line.room_bytes);
     let namespaces = Namespaces::new(&config.socketio.namespaces);
     let interest = match config.redis.url {
-        // What was skipped is noted by positions of one line.
-        Some(_) if partitions.is_one() => Interest::of_sessions(namespaces.clone(), recovery.kept()),
+        Some(_) => Interests::of_sessions(partitions, &namespaces, recovery.kept()),
         // It could not be read again.
-        _ => Interest::everything(namespaces.clone()),
+        None => Interests::everything(partitions, namespaces.clone()),
     };
     let notices = Box::new(Notices::new(backend.clone()));
     let feed = Arc::<Feed>::default();

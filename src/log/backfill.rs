@@ -64,6 +64,8 @@ pub struct PastRange {
 /// What was found.
 #[derive(Clone, Debug, Default)]
 pub struct Past {
+    /// The line of the log.
+    pub line: Line,
     /// The generation that the positions belong to.
     pub epoch: Epoch,
     /// From where it was asked for, or could have been: what is missing after it cannot be read.
@@ -167,6 +169,7 @@ impl<'a> PastFinder<'a> {
     /// Nothing yet.
     pub fn new(range: &'a PastRange) -> Self {
         let past = Past {
+            line: range.line,
             epoch: range.epoch,
             asked_after: range.after,
             after: range.up_to,

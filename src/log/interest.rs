@@ -1,9 +1,12 @@
 //! Which rooms this node keeps recent events of (sans-IO): those that its sessions are in, or were in within the window. Of
 //! all others it is known since when they had no event, as far as a table of fixed size says it.
 //!
+//! That is known of each line of the log by itself ([`lines`]).
+//!
 //! A room is wanted before a session's position in the log is taken, so that every event after that position is kept, and
 //! until everything that the session can still ask for is too old.
 
+pub mod lines;
 mod packed_position;
 mod skipped;
 
@@ -25,6 +28,8 @@ use std::time::Duration;
 const STRIPES: usize = 64;
 /// Rooms that nobody is in any more and that are wanted all the same. Above it the first ones are forgotten early.
 const MAX_LEFT: usize = 65_536;
+/// As many of a partition at least, so that chance does not make them few in a stripe.
+const MIN_LEFT: usize = 4_096;
 /// The tail calls [`Interest::expire`] every second. More than this between two calls does not count.
 const MAX_STEP_MS: u64 = 2_000;
 
@@ -38,6 +43,8 @@ pub struct Interest {
 struct Table {
     stripes: Box<[Mutex<Stripe>]>,
     hasher: RandomState,
+    /// [`MAX_LEFT`], or a partition's share of it.
+    max_left: usize,
     /// How long a room is wanted after its last member has left.
     kept: Duration,
     /// The time of the last [`Interest::expire`], and how much has passed by those: a node that did not run for minutes must
@@ -75,10 +82,18 @@ impl Interest {
 
     /// Wanted is what sessions are in, and were in `kept` ago.
     pub fn of_sessions(namespaces: Namespaces, kept: Duration) -> Self {
-        let stripe = || Stripe { rooms: HashTable::new(), left: VecDeque::new(), skipped: Skipped::new(STRIPES) };
+        Self::of_partition(namespaces, kept, 1)
+    }
+
+    /// The same of one of so many partitions, which takes its share of the memory.
+    pub fn of_partition(namespaces: Namespaces, kept: Duration, partitions: u8) -> Self {
+        let count = usize::from(partitions);
+        let skipped = || Skipped::new(STRIPES * count);
+        let stripe = || Stripe { rooms: HashTable::new(), left: VecDeque::new(), skipped: skipped() };
         let table = Table {
             stripes: (0..STRIPES).map(|_| Mutex::new(stripe())).collect(),
             hasher: RandomState::new(),
+            max_left: (MAX_LEFT / count).max(MIN_LEFT),
             kept,
             seen_ms: AtomicU64::new(0),
             passed_ms: AtomicU64::new(0),
@@ -131,7 +146,7 @@ impl Interest {
         let Some(wanted) = stripe.find_mut(hash, namespace, room) else { return };
         wanted.shards = wanted.shards.saturating_sub(1);
         if wanted.shards == 0 {
-            stripe.keep(hash, (namespace, room), table.until(), &table.hasher);
+            stripe.keep(hash, (namespace, room), table.until(), table);
         }
     }
 
@@ -144,7 +159,7 @@ impl Interest {
         let wanted = stripe.add(hash, namespace, room, &table.hasher);
         // Who is about to be in it comes soon: it need not be noted again and again.
         if wanted.shards == 0 && wanted.until + table.margin() < until {
-            stripe.keep(hash, (namespace, room), until, &table.hasher);
+            stripe.keep(hash, (namespace, room), until, table);
         }
     }
 
@@ -287,7 +302,7 @@ impl Stripe {
     }
 
     /// Keeps a room without members until then.
-    fn keep(&mut self, hash: u64, (namespace, room): (NamespaceIndex, &Room), until: u32, hasher: &RandomState) {
+    fn keep(&mut self, hash: u64, (namespace, room): (NamespaceIndex, &Room), until: u32, table: &Table) {
         let Some(wanted) = self.find_mut(hash, namespace, room) else { return };
         if std::mem::replace(&mut wanted.until, until) == until {
             // It is in the list with this second.
@@ -295,8 +310,8 @@ impl Stripe {
         }
         let name = wanted.name.clone();
         self.left.push_back((until, namespace, name));
-        if self.left.len() > MAX_LEFT / STRIPES {
-            self.forget_first(hasher);
+        if self.left.len() > table.max_left / STRIPES {
+            self.forget_first(&table.hasher);
         }
     }
 

@@ -131,9 +131,9 @@ pub trait Sink: Send + Sync + 'static {
         self.reset(snapshot);
     }
 
-    /// Whether this node needs the event at this position for this room. Where it needs an event for none of its rooms, the
+    /// Whether this node needs the event at this offset for this room. Where it needs an event for none of its rooms, the
     /// tail may leave it out: the sink has noted that it was not kept. Asked in log order, and before the event is delivered.
-    fn wants(&self, _namespace: &str, _room: &str, _at: Position) -> bool {
+    fn wants(&self, _namespace: &str, _room: &str, _at: Offset) -> bool {
         true
     }
 

@@ -2,7 +2,7 @@
 
 use crate::log::Snapshot;
 use crate::log::backfill::Past;
-use crate::log::interest::Interest;
+use crate::log::interest::lines::Interests;
 use crate::log::window::{Gap, Pulled, RecentLog, Slice, Window};
 use crate::model::command::SessionCommand;
 use crate::model::event::Event;
@@ -16,19 +16,14 @@ use std::sync::Arc;
 pub struct SharedWindow {
     lines: Box<[RwLock<Window>]>,
     partitions: Partitions,
-    interest: Arc<Interest>,
+    interest: Arc<Interests>,
 }
 
 impl SharedWindow {
     /// Shares a window of each line.
-    pub fn new(partitions: Partitions, window: impl Fn() -> Window, interest: Interest) -> Self {
+    pub fn new(partitions: Partitions, window: impl Fn() -> Window, interest: Interests) -> Self {
         let lines = partitions.lines().map(|_| RwLock::new(window())).collect();
         Self { lines, partitions, interest: Arc::new(interest) }
-    }
-
-    /// Shares the window of a log that is one line, or of one of its lines.
-    pub fn of_one(window: Window, interest: Interest) -> Self {
-        Self { lines: [RwLock::new(window)].into(), partitions: Partitions::ONE, interest: Arc::new(interest) }
     }
 
     /// Which line has the events of a room.
@@ -42,7 +37,7 @@ impl SharedWindow {
     }
 
     /// The rooms whose events it keeps.
-    pub fn interest(&self) -> &Arc<Interest> {
+    pub fn interest(&self) -> &Arc<Interests> {
         &self.interest
     }
 
@@ -87,13 +82,14 @@ impl SharedWindow {
         if self.interest.is_everything() {
             return window.reset(snapshot, now_ms);
         }
-        self.interest.reset(snapshot.floor);
+        self.interest.of(snapshot.line).reset(snapshot.floor);
         window.begin(snapshot, now_ms, |event| self.interest.wants_event(event));
     }
 
     /// Takes a part of the log that was read again: what is wanted of it is covered from then on.
     pub fn fill(&self, mut past: Past, now_ms: u64) {
-        let mut window = self.write(Line::CONTROL);
+        let interest = self.interest.of(past.line);
+        let mut window = self.write(past.line);
         if past.epoch != window.head().epoch {
             return;
         }
@@ -103,10 +99,10 @@ impl SharedWindow {
         // Only now: what is covered must be there.
         for (namespace, rooms) in &rooms {
             for (room, since) in rooms {
-                self.interest.fill(namespace, room, after.max(*since), up_to);
+                interest.fill(namespace, room, after.max(*since), up_to);
             }
         }
-        self.interest.fill_always(after, up_to);
+        interest.fill_always(after, up_to);
     }
 }
 
@@ -140,7 +136,7 @@ impl RecentLog for SharedWindow {
 impl SharedWindow {
     /// Whether everything of these rooms was to be kept.
     fn kept(&self, window: &Window, after: Offset, namespace: &str, rooms: &[Room]) -> Result<(), Gap> {
-        match rooms.iter().all(|room| self.interest.covers(namespace, room, after.position)) {
+        match self.interest.covers(after, namespace, rooms) {
             true => Ok(()),
             false if after.position < window.unreadable() => Err(Gap::TooOld),
             false => Err(Gap::NotKept),

@@ -1,17 +1,17 @@
-//! Reads the log again for sessions that come back to rooms whose events this node did not keep: one pass for all that wait.
-//! A storm of reconnects reads it a few times, however many clients come.
+//! Reads the log again for sessions that come back to rooms whose events this node did not keep: one pass over a line for all
+//! that wait for it. A storm of reconnects reads each a few times, however many clients come.
 
 use crate::log::backfill::{Needs, PastRange};
-use crate::log::interest::Interest;
+use crate::log::interest::lines::Interests;
 use crate::log::window::RecentLog;
-use crate::model::names::Room;
+use crate::model::names::{Namespace, Room};
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::Offset;
 use crate::model::partition::Line;
 use crate::model::place::Place;
 use crate::node::context::{LocalNode, Node};
 use crate::session::recovery::Asked;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,21 +22,23 @@ const MAX_PASSES: usize = 3;
 /// How long a shard may take to come to where a pass has read.
 const MAX_BEHIND: Duration = Duration::from_secs(5);
 
-/// Runs the passes, one after the other, as long as the node runs.
-pub async fn run(node: Arc<Node>) {
+/// Runs the passes over a line, one after the other, as long as the node runs.
+pub async fn run(node: Arc<Node>, line: Line) {
+    let Some(queue) = node.backfill.get(line.index()) else { return };
+    let window = &node.window;
+    let recovery = node.context.recovery.of_line(window.partitions());
     loop {
-        node.backfill.arrival().await;
+        queue.arrival().await;
         tokio::time::sleep(GATHER).await;
-        while let Some((number, needed)) = node.backfill.begin() {
-            let recovery = &node.context.recovery;
-            let range =
-                needed.range(node.window.interest(), node.window.head(), recovery.window_bytes, recovery.room_bytes);
+        while let Some((number, needed)) = queue.begin() {
+            let head = Offset { line, ..window.head_of(line) };
+            let range = needed.range(window.interest().of(line), head, recovery.window_bytes, recovery.room_bytes);
             let has_read = match range {
                 Some(range) => pass(&node, range).await,
                 // Another pass has brought it.
                 None => true,
             };
-            node.backfill.finish(number, has_read);
+            queue.finish(number, has_read);
         }
     }
 }
@@ -44,20 +46,20 @@ pub async fn run(node: Arc<Node>) {
 /// One pass.
 async fn pass(node: &Node, range: PastRange) -> bool {
     let begun = Instant::now();
-    let (after, rooms) = (range.after, range.rooms.values().map(HashMap::len).sum::<usize>());
+    let (line, after, rooms) = (range.line, range.after, range.rooms.values().map(HashMap::len).sum::<usize>());
     let read = node.log.read_past(range, node.context.recovery.backfill_timeout).await;
     let metrics = &node.context.metrics;
     metrics.backfill_seconds.observe(begun.elapsed().as_secs_f64());
     match read {
         Ok(past) => {
             metrics.backfill(if past.after <= after { "complete" } else { "partial" }, past.entries);
-            tracing::debug!(rooms, entries = past.entries, events = past.events.len(), "the log was read again");
+            tracing::debug!(%line, rooms, entries = past.entries, events = past.events.len(), "the log was read again");
             node.window.fill(past, node.context.elapsed_ms());
             true
         }
         Err(error) => {
             metrics.backfill("unavailable", 0);
-            tracing::warn!(%error, rooms, "clients that come back cannot get what they missed");
+            tracing::warn!(%error, %line, rooms, "clients that come back cannot get what they missed");
             false
         }
     }
@@ -71,7 +73,7 @@ pub async fn fetch(local: &LocalNode, namespace: NamespaceIndex, ask: impl Fn(&P
         return;
     }
     let mut touched = 0;
-    let mut known = Needs::default();
+    let mut known = BTreeMap::new();
     for _ in 0..=MAX_PASSES {
         let Asked { rooms, missing } = ask(&local.shard.position());
         let is_new = rooms.len() > touched;
@@ -84,7 +86,7 @@ pub async fn fetch(local: &LocalNode, namespace: NamespaceIndex, ask: impl Fn(&P
             }
             break;
         }
-        if !node.backfill.read(local.context.namespaces.name(namespace), &missing).await {
+        if !read(node, local.context.namespaces.name(namespace), &missing).await {
             break;
         }
         known = missing;
@@ -92,8 +94,8 @@ pub async fn fetch(local: &LocalNode, namespace: NamespaceIndex, ask: impl Fn(&P
     pass_filled(local).await;
 }
 
-/// Waits, for a bounded time, until the shard has come to where passes have read, also those that ended since [`fetch`]: a
-/// session that begins before that would miss what came to the window meanwhile.
+/// Waits, for a bounded time, until the shard has come to where passes have read on each line, also those that ended since
+/// [`fetch`]: a session that begins before that would miss what came to the window meanwhile.
 pub async fn pass_filled(local: &LocalNode) {
     let window = &local.context.window;
     if window.interest().is_everything() {
@@ -101,17 +103,35 @@ pub async fn pass_filled(local: &LocalNode) {
     }
     let passed = async {
         loop {
-            let (here, filled) = (local.shard.position().control(), window.filled_up_to(Line::CONTROL));
-            if here.position >= filled || here.epoch != window.head().epoch {
+            let mut place = local.shard.position();
+            let filled = |here: &Offset| Offset { position: window.filled_up_to(here.line), ..*here };
+            let is_behind = |here: &Offset| {
+                here.epoch == window.head_of(here.line).epoch && here.position < window.filled_up_to(here.line)
+            };
+            let ahead: Vec<Offset> = place.offsets().filter(is_behind).map(|here| filled(&here)).collect();
+            if ahead.is_empty() {
                 return;
             }
-            local.shard.come_to(&Offset { position: filled, ..here }.into(), MAX_BEHIND).await;
+            ahead.into_iter().for_each(|offset| place.set(offset));
+            local.shard.come_to(&place, MAX_BEHIND).await;
         }
     };
     // What was read is on its way to the shard. Where that takes too long, the session cannot be proven.
     let _ = tokio::time::timeout(MAX_BEHIND, passed).await;
 }
 
-fn touch(interest: &Interest, namespace: NamespaceIndex, rooms: &[Room]) {
+/// Waits for a pass over each of these lines, which run side by side. Whether all could be read.
+async fn read(node: &Node, namespace: &Namespace, missing: &BTreeMap<Line, Needs>) -> bool {
+    let queue = |line: Line| node.backfill.get(line.index());
+    let asked = missing.iter().filter_map(|(line, needs)| Some((queue(*line)?, needs)));
+    let asked: Vec<_> = asked.map(|(queue, needs)| (queue, queue.ask(namespace, needs))).collect();
+    let mut has_read = true;
+    for (queue, number) in asked {
+        has_read &= queue.read(number).await;
+    }
+    has_read
+}
+
+fn touch(interest: &Interests, namespace: NamespaceIndex, rooms: &[Room]) {
     rooms.iter().for_each(|room| interest.touch(namespace, room));
 }

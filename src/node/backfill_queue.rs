@@ -1,4 +1,4 @@
-//! Who waits for which pass over the log.
+//! Who waits for which pass over a line of the log.
 
 use crate::log::backfill::{Needed, Needs, Waiting};
 use crate::model::names::Namespace;
@@ -20,10 +20,15 @@ impl Default for BackfillQueue {
 }
 
 impl BackfillQueue {
-    /// Waits for a pass that looks for this. Whether it read anything.
-    pub(super) async fn read(&self, namespace: &Namespace, needs: &Needs) -> bool {
+    /// Asks for a pass that looks for this. Answers its number.
+    pub(super) fn ask(&self, namespace: &Namespace, needs: &Needs) -> u64 {
         let number = self.waiting.lock().add(namespace, needs);
         self.arrived.notify_one();
+        number
+    }
+
+    /// Waits until the pass with this number is over. Whether it read anything.
+    pub(super) async fn read(&self, number: u64) -> bool {
         // The sender lives as long as `self`.
         let done = self.done.subscribe().wait_for(|(done, _)| *done >= number).await.map(|done| *done);
         // A later one read for others: what it says of the log holds too.

@@ -43,7 +43,7 @@ pub struct Node {
     /// The recent log.
     pub window: Arc<SharedWindow>,
     /// Reads the log again for clients that come back.
-    pub backfill: BackfillQueue,
+    pub backfill: Box<[BackfillQueue]>,
     /// Counts client connections.
     pub connection_limiter: Arc<ConnectionLimiter>,
     /// The application's backend; `None` without `[backend]`.
@@ -145,7 +145,7 @@ impl Node {
         Arc::new(Self {
             id: context.node_id,
             window: context.window.clone(),
-            backfill: BackfillQueue::default(),
+            backfill: (0..lines).map(|_| BackfillQueue::default()).collect(),
             connection_limiter: ConnectionLimiter::new(Bounds {
                 clients: limits.connections,
                 per_address: limits.connections_per_ip,

@@ -40,7 +40,7 @@ impl Sink for Dispatcher {
         self.begin(&snapshot, false);
     }
 
-    fn wants(&self, namespace: &str, room: &str, at: Position) -> bool {
+    fn wants(&self, namespace: &str, room: &str, at: Offset) -> bool {
         // Whoever follows what happens gets events without receivers too.
         self.node.window.interest().wants(namespace, room, at) || self.node.context.feed.is_open()
     }

@@ -14,6 +14,7 @@ use crate::session::changes::Change;
 use crate::session::parked::Parked;
 use crate::session::replay::{Missing, Replay};
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Why a session cannot go on.
@@ -160,7 +161,7 @@ fn apply_commands(
         for (room, joined) in changes::difference(&before, &parked.rooms) {
             let partition = match window.partitions().of(room) {
                 Line::CONTROL => None,
-                line => Some(where_issued(&command, line, &noted, here)?),
+                line => Some(where_issued(&command, window.filled_up_to(line), &noted, here.on(line))?),
             };
             let change = Change { after, partition, room: room.clone(), joined };
             if let Some(partition) = partition {
@@ -181,10 +182,19 @@ fn apply_commands(
 
 /// Where a command counts from in a partition. All that was published there until then was published before the command was
 /// in force.
-fn where_issued(command: &SessionCommand, line: Line, noted: &Place, here: &Place) -> Result<Offset, Lost> {
-    let here = here.on(line).ok_or(Gap::ForeignEpoch)?;
-    let issued = command.position_on(line).ok_or(Lost::Rooms)?;
-    let last = noted.on(line).map_or_else(Position::default, |noted| noted.position);
+fn where_issued(
+    command: &SessionCommand,
+    filled_up_to: Position,
+    noted: &Place,
+    here: Option<Offset>,
+) -> Result<Offset, Lost> {
+    let here = here.ok_or(Gap::ForeignEpoch)?;
+    if here.position < filled_up_to {
+        // What was read again after `here` would not come live.
+        return Err(Gap::Future.into());
+    }
+    let issued = command.position_on(here.line).ok_or(Lost::Rooms)?;
+    let last = noted.on(here.line).map_or_else(Position::default, |noted| noted.position);
     Ok(Offset { position: issued.max(last).min(here.position), ..here })
 }
 
@@ -237,8 +247,8 @@ fn provable_on(
 pub struct Asked {
     /// All rooms.
     pub rooms: Vec<Room>,
-    /// What the log has to be read for.
-    pub missing: Needs,
+    /// What each line of the log has to be read for.
+    pub missing: BTreeMap<Line, Needs>,
 }
 
 impl Asked {
@@ -277,7 +287,9 @@ impl<L: RecentLog> RecentLog for Recorder<'_, L> {
                 let is_missing = |room: &&Room| {
                     self.window.covers(after, namespace, std::slice::from_ref(room)) == Err(Gap::NotKept)
                 };
-                rooms.iter().filter(is_missing).for_each(|room| asked.missing.add(room, after.position));
+                for room in rooms.iter().filter(is_missing) {
+                    asked.missing.entry(after.line).or_default().add(room, after.position);
+                }
                 Ok(())
             }
             covered => covered,
@@ -291,7 +303,8 @@ impl<L: RecentLog> RecentLog for Recorder<'_, L> {
     fn commands(&self, after: Offset) -> Result<Vec<(Position, Arc<SessionCommand>)>, Gap> {
         match self.window.commands(after) {
             Err(Gap::NotKept) => {
-                self.asked.borrow_mut().missing.add_commands(after.position);
+                let mut asked = self.asked.borrow_mut();
+                asked.missing.entry(Line::CONTROL).or_default().add_commands(after.position);
                 Ok(Vec::new())
             }
             commands => commands,

@@ -8,7 +8,6 @@ use crate::model::millis::Millis;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::Offset;
-use crate::model::partition::Line;
 use crate::model::place::Place;
 use crate::presence::RoomStatus;
 use crate::session::outbox;
@@ -171,12 +170,7 @@ impl Shard {
         let passed = async {
             loop {
                 let advanced = self.advanced.notified();
-                let (here, window) = (self.position().control(), &self.context.window);
-                // Where the log begins anew, all that was known of the rooms changes too.
-                let since = rooms.iter().filter_map(|room| interest.since(namespace, room)).max();
-                // Nor does what was read again since come live.
-                let since = since.max(Some(window.filled_up_to(Line::CONTROL)));
-                if here.epoch == window.head().epoch && since.is_none_or(|since| since <= here.position) {
+                if self.has_passed_left_out(namespace, rooms) {
                     return;
                 }
                 advanced.await;
@@ -184,6 +178,21 @@ impl Shard {
         };
         // What was read is on its way to this shard, so that this hardly ever takes long.
         let _ = tokio::time::timeout(PASSED, passed).await;
+    }
+
+    /// Whether the shard has passed what was left out of these rooms, on each of their lines.
+    fn has_passed_left_out(&self, namespace: &str, rooms: &[Room]) -> bool {
+        let (here, window) = (self.position(), &self.context.window);
+        window.partitions().of_all(rooms).all(|line| {
+            // Where the line begins anew, all that was known of the rooms changes too.
+            let since = window.interest().since(line, namespace, rooms);
+            // Nor does what was read again since come live.
+            let since = since.max(Some(window.filled_up_to(line)));
+            let is_passed = |here: Offset| {
+                here.epoch == window.head_of(line).epoch && since.is_none_or(|since| since <= here.position)
+            };
+            here.on(line).is_none_or(is_passed)
+        })
     }
 
     /// Whether the shard has come to a place on all of its lines that are of the same log.

@@ -1,7 +1,7 @@
 //! Which session is in which room, on one shard (sans-IO). Join and leave are O(1), members are dense, and empty rooms use no
 //! memory.
 
-use crate::log::interest::Interest;
+use crate::log::interest::lines::Interests;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::provenance::Provenance;
@@ -133,7 +133,7 @@ pub struct Rooms<K: Key> {
     /// Exact, because idle sessions have one each.
     sessions: SecondaryMap<K, Box<[Membership]>>,
     /// Hears of the first member of each room, and of the last.
-    interest: Option<Arc<Interest>>,
+    interest: Option<Arc<Interests>>,
 }
 
 impl<K: Key> Default for Rooms<K> {
@@ -150,7 +150,7 @@ impl<K: Key> Default for Rooms<K> {
 
 impl<K: Key> Rooms<K> {
     /// Empty. The node's interest follows which rooms have members.
-    pub fn of_node(interest: Arc<Interest>) -> Self {
+    pub fn of_node(interest: Arc<Interests>) -> Self {
         Self { interest: Some(interest), ..Self::default() }
     }
 

@@ -8,11 +8,11 @@ use rand::rngs::StdRng;
 use roomcast::auth::identity::{Identity, UserId};
 use roomcast::log::Snapshot;
 use roomcast::log::backfill::{Needs, Past, PastFinder, Waiting};
-use roomcast::log::interest::Interest;
+use roomcast::log::interest::lines::Interests;
 use roomcast::log::redis::generation;
 use roomcast::log::redis::generation::{Discontinuity, TailState};
 use roomcast::log::shared_window::SharedWindow;
-use roomcast::log::window::{Gap, Pulled, RecentLog, Slice, Window};
+use roomcast::log::window::{Slice, Window};
 use roomcast::model::command::{Action, SessionCommand, Subject};
 use roomcast::model::draft::Draft;
 use roomcast::model::event::{Delivery, Event};
@@ -65,41 +65,6 @@ pub(crate) struct Settings {
     pub tells_nobody_of_partitions: bool,
     /// Partitions that a session has left are not named any more.
     pub forgets_left_lines: bool,
-}
-
-/// The recent part of every line.
-pub(crate) struct Windows {
-    pub lines: Vec<SharedWindow>,
-    partitions: Partitions,
-}
-
-impl Windows {
-    /// That of the control line.
-    pub(crate) fn one(&self) -> &SharedWindow {
-        &self.lines[0]
-    }
-}
-
-impl RecentLog for Windows {
-    fn partitions(&self) -> Partitions {
-        self.partitions
-    }
-
-    fn covers(&self, after: Offset, namespace: &str, rooms: &[Room]) -> Result<(), Gap> {
-        self.lines[after.line.index()].covers(after, namespace, rooms)
-    }
-
-    fn pull(&self, after: Offset, up_to: Position, namespace: &str, rooms: &[Room], max: Slice) -> Result<Pulled, Gap> {
-        self.lines[after.line.index()].pull(after, up_to, namespace, rooms, max)
-    }
-
-    fn commands(&self, after: Offset) -> Result<Vec<(Position, Arc<SessionCommand>)>, Gap> {
-        self.one().commands(after)
-    }
-
-    fn filled_up_to(&self, line: Line) -> Position {
-        self.lines[line.index()].filled_up_to(line)
-    }
 }
 
 /// A live session.
@@ -158,7 +123,7 @@ pub(crate) struct Node {
     /// To each line.
     pub links: Vec<bool>,
     pub known: Vec<Option<TailState>>,
-    pub window: Windows,
+    pub window: SharedWindow,
     pub shards: Vec<Shard>,
     /// The offset of each line that was announced to the shards.
     announced: Vec<Offset>,
@@ -172,18 +137,14 @@ impl Node {
     pub(crate) fn start(name: u32, settings: &Settings) -> Self {
         let kept = Duration::from_millis(settings.window_ms * 5 / 4);
         let lines = || settings.partitions.lines();
-        let window = |_| {
-            let namespaces = Namespaces::new(&["/".to_owned()]);
-            // What is not kept is not read again from partitions.
-            let interest = match settings.keeps_all || !settings.partitions.is_one() {
-                true => Interest::everything(namespaces),
-                false => Interest::of_sessions(namespaces, kept),
-            };
-            let window = Window::new(kept, settings.window_bytes).with_room_bytes(settings.room_bytes);
-            SharedWindow::of_one(window, interest)
+        let namespaces = Namespaces::new(&["/".to_owned()]);
+        let interest = match settings.keeps_all {
+            true => Interests::everything(settings.partitions, namespaces),
+            false => Interests::of_sessions(settings.partitions, &namespaces, kept),
         };
-        let window = Windows { lines: lines().map(window).collect(), partitions: settings.partitions };
-        let shard = || Shard::new(settings, window.one());
+        let of_line = || Window::new(kept, settings.window_bytes).with_room_bytes(settings.room_bytes);
+        let window = SharedWindow::new(settings.partitions, of_line, interest);
+        let shard = || Shard::new(settings, &window);
         Self {
             name,
             up: true,
@@ -260,7 +221,7 @@ impl Node {
         self.known[line.index()] = Some(TailState::new(epoch, head, stream.as_ref()));
         let offset = Offset { epoch, position: snapshot.head, line };
         self.announced[line.index()] = offset;
-        self.window.lines[line.index()].reset(&snapshot, now);
+        self.window.reset(&snapshot, now);
         self.shards.iter_mut().for_each(|shard| shard.waiting.push_back(Command::Reset(offset)));
     }
 
@@ -287,7 +248,7 @@ impl Node {
             let offset = Offset { epoch, position: entry.position, line };
             match &entry.body {
                 // As the tail leaves out what nobody wants.
-                Body::Event(draft) if !draft.volatile && !self.wants(draft, entry.position) => {}
+                Body::Event(draft) if !draft.volatile && !self.wants(draft, offset) => {}
                 Body::Event(draft) => {
                     self.deliver(Event { offset, draft: draft.clone(), accepted_us: 0 }, now);
                 }
@@ -296,9 +257,9 @@ impl Node {
                     if let Action::Join(rooms) = &order.action
                         && !rules.foresees_nothing
                     {
-                        rooms.iter().for_each(|room| self.window.one().interest().touch(NAMESPACE, room));
+                        rooms.iter().for_each(|room| self.window.interest().touch(NAMESPACE, room));
                     }
-                    self.window.one().write(Line::CONTROL).push_command(offset.position, order.clone(), now);
+                    self.window.write(Line::CONTROL).push_command(offset.position, order.clone(), now);
                     for shard in &mut self.shards {
                         shard.waiting.push_back(Command::Sessions(offset, order.clone()));
                     }
@@ -316,14 +277,14 @@ impl Node {
         self.deliver(Event { offset, draft: event.draft.clone(), accepted_us: 0 }, now);
     }
 
-    fn wants(&self, draft: &Draft, at: Position) -> bool {
-        draft.rooms.iter().any(|room| self.window.one().interest().wants("/", room, at))
+    fn wants(&self, draft: &Draft, at: Offset) -> bool {
+        draft.rooms.iter().any(|room| self.window.interest().wants("/", room, at))
     }
 
-    /// As a pass reads the log again for a session that waits. `max`: entries that are read until the time is over.
+    /// As a pass reads a line again for a session that waits. `max`: entries that are read until the time is over.
     pub(crate) fn read_past(
         &self,
-        log: &Log,
+        (line, log): (Line, &Log),
         needs: &Needs,
         max: usize,
         now: u64,
@@ -332,10 +293,12 @@ impl Node {
         let mut waiting = Waiting::default();
         waiting.add(&"/".into(), needs);
         let Some((_, needed)) = waiting.begin() else { return };
-        let head = self.window.one().head();
+        let head = Offset { line, ..self.window.head_of(line) };
         let epoch = head.epoch;
-        let range = needed.range(self.window.one().interest(), head, settings.window_bytes, settings.room_bytes);
-        let Some(range) = range.filter(|_| self.linked && generation::parse(&log.epoch) == Some(epoch)) else { return };
+        let interest = self.window.interest().of(line);
+        let range = needed.range(interest, head, settings.window_bytes, settings.room_bytes);
+        let is_linked = self.links[line.index()];
+        let Some(range) = range.filter(|_| is_linked && generation::parse(&log.epoch) == Some(epoch)) else { return };
         let mut finder = PastFinder::new(&range);
         let mut is_over = false;
         for entry in log.entries.iter().rev().filter(|entry| entry.position <= range.up_to).take(max) {
@@ -343,7 +306,7 @@ impl Node {
                 is_over = true;
                 break;
             }
-            let offset = Offset { epoch, position: entry.position, line: Line::CONTROL };
+            let offset = Offset { epoch, position: entry.position, line };
             let is_taken = match &entry.body {
                 Body::Event(draft) => finder.take(Event { offset, draft: draft.clone(), accepted_us: 0 }),
                 Body::SessionCommand(order) => finder.take_command(entry.position, (**order).clone()),
@@ -371,24 +334,23 @@ impl Node {
 
     fn fill(&self, past: Past, now: u64, rules: Rules) {
         let past = if rules.fills_blindly { Past { events: Vec::new(), ..past } } else { past };
-        self.window.one().fill(past, now);
+        self.window.fill(past, now);
     }
 
     fn deliver(&mut self, event: Event, now: u64) {
-        let line = event.offset.line.index();
-        self.announced[line] = event.offset;
+        let line = event.offset.line;
+        self.announced[line.index()] = event.offset;
         let event = Arc::new(event);
-        self.window.lines[line].write(Line::CONTROL).push(event.clone(), now);
+        self.window.write(line).push(event.clone(), now);
         for shard in &mut self.shards {
             shard.waiting.push_back(Command::Events(vec![event.clone()]));
         }
     }
 
     fn advanced_to(&mut self, line: Line, position: Position, now: u64) {
-        let window = &self.window.lines[line.index()];
-        window.write(Line::CONTROL).advance(position);
-        window.write(Line::CONTROL).expire(now);
-        window.interest().expire(now);
+        self.window.write(line).advance(position);
+        self.window.write(line).expire(now);
+        self.window.interest().expire(now);
         let announced = &mut self.announced[line.index()];
         if position > announced.position {
             announced.position = position;

@@ -1,11 +1,12 @@
 //! What a server does with the packets of its clients, and the store of session records.
 
-use crate::node::{Live, NAMESPACE, Windows, identity};
+use crate::node::{Live, NAMESPACE, identity};
 use crate::oracle::Who;
 use crate::wire::{Down, Kind, Up, Work};
 use crate::world::World;
 use base64::Engine as _;
 use rand::RngExt as _;
+use roomcast::log::shared_window::SharedWindow;
 use roomcast::log::window::{Gap, Pulled, RecentLog, Slice};
 use roomcast::model::command::SessionCommand;
 use roomcast::model::id::Id;
@@ -157,7 +158,7 @@ impl World {
                     Up::Join { room, .. } => vec![room.clone()],
                     _ => return self.proceed(id, Work::Enter { packet }),
                 };
-                let asked = |window: &Windows, here: &Place| match &place {
+                let asked = |window: &SharedWindow, here: &Place| match &place {
                     Some(after) => Asked::to_join(window, here, "/", after, &rooms),
                     None => Asked::default(),
                 };
@@ -206,13 +207,13 @@ impl World {
     }
 
     /// As the log is read again for what a session asks for. Answers where its shard has to be then.
-    fn fetch(&mut self, id: u64, ask: impl Fn(&Windows, &Place) -> Asked) -> Place {
+    fn fetch(&mut self, id: u64, ask: impl Fn(&SharedWindow, &Place) -> Asked) -> Place {
         let at = self.wires[&id].node;
         for _ in 0..4 {
             let here = self.here(id);
             let window = &self.nodes[at].window;
             let Asked { rooms, missing } = ask(window, &here);
-            rooms.iter().for_each(|room| window.one().interest().touch(NAMESPACE, room));
+            rooms.iter().for_each(|room| window.interest().touch(NAMESPACE, room));
             if missing.is_empty() {
                 continue;
             }
@@ -220,21 +221,31 @@ impl World {
             if self.chance(10) {
                 break;
             }
-            let max = if self.chance(50) { self.rng.random_range(0..8) } else { usize::MAX };
             self.note(|| format!("{id} waits for {missing:?}"));
-            self.nodes[at].read_past(&self.logs[0], &missing, max, self.now, (&self.settings, self.rules));
+            for (line, needs) in missing {
+                let max = if self.chance(50) { self.rng.random_range(0..8) } else { usize::MAX };
+                let log = (line, &self.logs[line.index()]);
+                self.nodes[at].read_past(log, &needs, max, self.now, (&self.settings, self.rules));
+            }
         }
-        let window = self.nodes[at].window.one();
-        Offset { position: window.filled_up_to(Line::CONTROL), ..window.head() }.into()
+        let window = &self.nodes[at].window;
+        let mut reach = Place::default();
+        for line in self.settings.partitions.lines() {
+            reach.set(Offset { position: window.filled_up_to(line), line, ..window.head_of(line) });
+        }
+        reach
     }
 
     /// Whether the shard has passed what was left out of these rooms before they were wanted, which they are from now on.
     fn has_passed(&self, id: u64, rooms: &[Room]) -> bool {
-        let (here, window) = (self.here(id).control(), self.nodes[self.wires[&id].node].window.one());
+        let (here, window) = (self.here(id), &self.nodes[self.wires[&id].node].window);
         rooms.iter().for_each(|room| window.interest().touch(NAMESPACE, room));
-        let since = rooms.iter().filter_map(|room| window.interest().since("/", room)).max();
-        let since = since.map(|since| since.max(window.filled_up_to(Line::CONTROL)));
-        since.is_none_or(|since| here.epoch == window.head().epoch && since <= here.position)
+        self.settings.partitions.of_all(rooms).all(|line| {
+            let since = window.interest().since(line, "/", rooms);
+            let since = since.map(|since| since.max(window.filled_up_to(line)));
+            let is_passed = |here: Offset, since| here.epoch == window.head_of(line).epoch && since <= here.position;
+            here.on(line).zip(since).is_none_or(|(here, since)| is_passed(here, since))
+        })
     }
 
     fn has_reached(&self, id: u64, place: &Place) -> bool {
@@ -420,7 +431,7 @@ impl World {
         if matches!(missed, Err(Lost::Missed(Gap::TooOld))) && self.rules.ignore_floor {
             parked = before;
             let mut floor = Place::default();
-            parked.at.offsets().for_each(|at| floor.set(window.window.lines[at.line.index()].write(at.line).floor()));
+            parked.at.offsets().for_each(|at| floor.set(window.window.write(at.line).floor()));
             missed = recovery::take_up(&mut parked, window, &here, "/", &floor);
         }
         let rooms = &parked.rooms;
@@ -501,9 +512,7 @@ impl World {
             Ok(()) => Ok(after.only(lines)),
             Err(Gap::TooOld) if self.rules.ignore_floor => {
                 let mut floor = Place::default();
-                here.only(lines)
-                    .offsets()
-                    .for_each(|at| floor.set(window.lines[at.line.index()].write(at.line).floor()));
+                here.only(lines).offsets().for_each(|at| floor.set(window.write(at.line).floor()));
                 Ok(floor)
             }
             Err(Gap::Future) if self.rules.ignore_future => Ok(here.only(lines)),
@@ -675,7 +684,7 @@ impl World {
 
 /// The window, without the rule that is left out.
 struct Judged<'a> {
-    window: &'a Windows,
+    window: &'a SharedWindow,
     lives_early: bool,
 }
 

@@ -361,7 +361,7 @@ impl World {
             node.look(line, log, None, &self.settings, self.now, &mut self.rng);
             node.read(line, log, max, self.now, (is_late, self.rules));
         }
-        let head = self.nodes[at].window.lines[line.index()].head();
+        let head = self.nodes[at].window.head_of(line);
         self.note(|| format!("node {at} {} line {line} up to {head}", if looks { "looks" } else { "reads" }));
     }
 

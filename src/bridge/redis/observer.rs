@@ -9,7 +9,7 @@ use crate::model::command::{Selector, SessionCommand};
 use crate::model::draft::Source;
 use crate::model::event::{Batch, Event};
 use crate::model::id::Id;
-use crate::model::offset::Position;
+use crate::model::offset::{Offset, Position};
 use crate::model::partition::Line;
 use std::sync::Arc;
 
@@ -72,10 +72,10 @@ impl Sink for CopyObserver {
         self.next.renewed(snapshot);
     }
 
-    fn wants(&self, namespace: &str, room: &str, at: Position) -> bool {
-        self.next.wants(namespace, room, at);
-        // Any event may be the copy of a message that this node received.
-        true
+    fn wants(&self, namespace: &str, room: &str, at: Offset) -> bool {
+        let is_wanted = self.next.wants(namespace, room, at);
+        // Any event of the control line may be the copy of a message that this node received.
+        is_wanted || at.line == Line::CONTROL
     }
 
     fn foresee(&self, command: &SessionCommand) {

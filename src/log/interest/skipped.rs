@@ -11,7 +11,7 @@ pub(super) struct Skipped {
 }
 
 impl Skipped {
-    /// One of so many.
+    /// One of so many, at most [`PLACES`].
     pub(super) fn new(stripes: usize) -> Self {
         Self { places: vec![PackedPosition::default(); PLACES / stripes].into() }
     }

@@ -67,6 +67,11 @@ impl After {
         Self(text.and_then(|text| text.split(',').map(one).collect()).unwrap_or_default())
     }
 
+    /// Whether nothing comes before.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (Line, Position)> {
         self.0.iter().copied()
     }

@@ -18,7 +18,8 @@ impl Tail<'_> {
         page.bytes += bytes;
         page.newest = Some(position);
         let (log, sink) = (self.log, self.sink);
-        let decoded = entry.decode_wanted(&log.limits, |namespace, room| sink.wants(namespace, room, position));
+        let at = Offset { position, ..page.offset };
+        let decoded = entry.decode_wanted(&log.limits, |namespace, room| self.wants(entry, namespace, room, at));
         match decoded.and_then(|decoded| log.check_line(decoded)) {
             Ok(StreamEntry::Event(draft, _)) if self.is_repeat(draft.source, draft.id.as_deref(), position) => {}
             Ok(StreamEntry::Event(draft, accepted_us)) => {

@@ -4,10 +4,26 @@ use crate::log::redis::after::After;
 use crate::log::redis::entry::Entry;
 use crate::log::redis::tail::Tail;
 use crate::log::redis::tail::page::Page;
+use crate::model::offset::Offset;
 use crate::redis::connection::RedisConnection;
 use crate::redis::error::RedisError;
 
 impl Tail<'_> {
+    /// Whether the sink wants an entry for this room, or may when what comes before it on other lines was delivered: a
+    /// session may join the room by that.
+    pub(super) fn wants(&self, entry: &Entry<'_>, namespace: &str, room: &str, at: Offset) -> bool {
+        if self.sink.wants(namespace, room, at) {
+            return true;
+        }
+        let (log, lines) = (self.log, &self.log.lines);
+        if lines.partitions.is_one() {
+            return false;
+        }
+        let after = entry.after();
+        // Asked again: it may have been delivered just now.
+        !after.is_empty() && (!lines.has_delivered(log.line, &after) || self.sink.wants(namespace, room, at))
+    }
+
     /// Begins another page with an entry that other lines have to be read for. It was counted already.
     pub(super) fn hold(&self, entry: &Entry<'_>, page: &mut Page) {
         let (log, lines) = (self.log, &self.log.lines);
