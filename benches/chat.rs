@@ -6,7 +6,7 @@
 mod common;
 
 use common::bare::Loop;
-use common::floor::Floor;
+use common::floor;
 use common::http::{Poster, at_rate, event};
 use common::process::{Redis, Server};
 use common::report::{Table, median, nanos_each};
@@ -96,7 +96,7 @@ struct Cost {
 fn chat(kind: Kind, way: Way, events: usize) -> Cost {
     let mut swarm = Swarm::new();
     if let Kind::Floor = kind {
-        let floor = Floor::start();
+        let floor = floor::start();
         swarm.connect(floor.address, Protocol::SocketIo, 200, (0..SESSIONS).map(room).collect());
         let cpu = || (floor.cpu(), Duration::ZERO);
         return measure(&mut swarm, way, floor.address, events, &cpu);

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::floor::Floor;
+use common::floor;
 use common::process::Server;
 use common::report::{Table, grouped, median, nanos_each};
 use common::swarm::{Protocol, Swarm};
@@ -55,7 +55,7 @@ fn on_roomcast(sessions: usize, threads: usize) -> Run {
 }
 
 fn on_floor(sessions: usize, threads: usize) -> Run {
-    let floor = Floor::start();
+    let floor = floor::start();
     connect(floor.address, sessions, threads, |user| format!("user:{user}"), &|| floor.cpu())
 }
 

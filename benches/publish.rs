@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::echo::Echo;
+use common::echo;
 use common::http::{Poster, at_rate, event};
 use common::process::{Redis, Server};
 use common::report::{Table, grouped, median, nanos_each, percentile};
@@ -93,7 +93,7 @@ fn throughput() {
 
 fn publish(kind: Kind, way: BackendTransport, events: usize) -> Run {
     if let Kind::Echo = kind {
-        let echo = Echo::start();
+        let echo = echo::start();
         let (before, start) = (echo.cpu(), Instant::now());
         post(echo.address, way, events);
         let (elapsed, used) = (start.elapsed(), echo.cpu() - before);

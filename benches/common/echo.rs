@@ -1,7 +1,8 @@
 //! What hyper itself costs: a server on one thread that answers every request with its own body. The program of the bench
 //! is started a second time for it.
 
-use super::process::cpu;
+use super::child;
+use super::child::Child;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -9,49 +10,19 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
-use std::io::{BufRead as _, BufReader};
-use std::net::{Ipv4Addr, SocketAddr};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::net::Ipv4Addr;
 
 /// The argument by which the child knows that it is one.
 const CHILD: &str = "--echo";
 
-/// The echo's process.
-pub(crate) struct Echo {
-    child: Child,
-    /// Where it listens.
-    pub address: SocketAddr,
-}
-
-impl Echo {
-    /// Starts it.
-    pub(crate) fn start() -> Self {
-        let program = std::env::current_exe().expect("this program has a file");
-        let mut child =
-            Command::new(program).arg(CHILD).stdout(Stdio::piped()).spawn().expect("this program can be started again");
-        let mut address = String::new();
-        let output = child.stdout.take().expect("its output is a pipe");
-        BufReader::new(output).read_line(&mut address).expect("a pipe can be read");
-        Self { child, address: address.trim().parse().expect("it says its address first") }
-    }
-
-    /// CPU time of its thread so far.
-    pub(crate) fn cpu(&self) -> Duration {
-        cpu(self.child.id())
-    }
-}
-
-impl Drop for Echo {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Starts the echo.
+pub(crate) fn start() -> Child {
+    Child::start(CHILD)
 }
 
 /// Whether this process is the child; it serves until it is killed.
 pub(crate) fn is_child() -> bool {
-    let asked = std::env::args().any(|argument| argument == CHILD);
+    let asked = child::is(CHILD);
     if asked {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");

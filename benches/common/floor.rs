@@ -5,16 +5,15 @@
 //! A Socket.IO client's token is the name of its one room here. `POST /publish` goes to the members of its room before it
 //! is answered; a client's event goes to the members of the client's room and is not answered.
 
-use super::process::cpu;
+use super::child;
+use super::child::Child;
 use super::websocket::{client_payload, server_frame};
 use memchr::memmem;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::Ipv4Addr;
 
 /// The argument by which the child knows that it is one.
 const CHILD: &str = "--floor";
@@ -25,41 +24,14 @@ const CONNECTED: &[u8] = b"40{\"sid\":\"abcdefghijklmnopqrst\",\"pid\":\"abcdefg
 const UPGRADE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 const LISTENER: Token = Token(usize::MAX);
 
-/// The floor's process.
-pub(crate) struct Floor {
-    child: Child,
-    /// Where it listens.
-    pub address: SocketAddr,
-}
-
-impl Floor {
-    /// Starts it.
-    pub(crate) fn start() -> Self {
-        let program = std::env::current_exe().expect("this program has a file");
-        let mut child =
-            Command::new(program).arg(CHILD).stdout(Stdio::piped()).spawn().expect("this program can be started again");
-        let mut address = String::new();
-        let output = child.stdout.take().expect("its output is a pipe");
-        BufReader::new(output).read_line(&mut address).expect("a pipe can be read");
-        Self { child, address: address.trim().parse().expect("it says its address first") }
-    }
-
-    /// CPU time of its thread so far.
-    pub(crate) fn cpu(&self) -> Duration {
-        cpu(self.child.id())
-    }
-}
-
-impl Drop for Floor {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Starts the floor.
+pub(crate) fn start() -> Child {
+    Child::start(CHILD)
 }
 
 /// Whether this process is the child; it serves until it is killed.
 pub(crate) fn is_child() -> bool {
-    let asked = std::env::args().any(|argument| argument == CHILD);
+    let asked = child::is(CHILD);
     if asked {
         Server::new().run();
     }

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints its results")]
 
 pub(crate) mod bare;
+pub(crate) mod child;
 pub(crate) mod cluster;
 pub(crate) mod echo;
 pub(crate) mod floor;
