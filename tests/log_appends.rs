@@ -6,7 +6,7 @@ mod log_node;
 #[path = "common/redis.rs"]
 mod redis_server;
 
-use log_node::{DEADLINE, Node, SHORT, draft, names};
+use log_node::{Node, SHORT, draft, names, until};
 use redis_server::RedisServer;
 use roomcast::log::{AppendError, LogStatus};
 use roomcast::model::draft::Draft;
@@ -35,14 +35,6 @@ fn calls(server: &RedisServer, command: &str) -> u64 {
     let info = server.info("commandstats");
     let line = info.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
     line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
-}
-
-async fn until(what: &str, is: impl Fn() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !is() {
-        assert!(Instant::now() < deadline, "never {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 fn with_id(name: &str) -> Draft {

@@ -6,14 +6,14 @@ mod log_node;
 #[path = "common/redis.rs"]
 mod redis_server;
 
-use log_node::{DEADLINE, Node, SHORT, draft, names};
+use log_node::{Node, SHORT, draft, names, until};
 use redis_server::RedisServer;
 use roomcast::log::LogStatus;
 use roomcast::log::config::RecoveryConfig;
 use roomcast::model::draft::Draft;
 use roomcast::model::secret::Secret;
 use roomcast::redis::config::RedisConfig;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const LARGEST: &str = "18446744073709551615-18446744073709551615";
 const STREAM: &str = "roomcast:events";
@@ -37,14 +37,6 @@ fn add(server: &RedisServer, id: &str, event: &str) {
 fn renewals(nodes: &[&Node]) -> usize {
     let of = |node: &Node| (0..100).find(|n| node.metric(&format!("roomcast_log_renewals_total {n}"))).unwrap();
     nodes.iter().map(|node| of(node)).sum()
-}
-
-async fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !done() {
-        assert!(Instant::now() < deadline, "still waiting for {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 #[tokio::test]

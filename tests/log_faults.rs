@@ -9,14 +9,14 @@ mod log_node;
 mod redis_server;
 
 use load::Load;
-use log_node::{DEADLINE, Node, SHORT, draft, names};
+use log_node::{DEADLINE, Node, SHORT, draft, names, until};
 use redis_server::RedisServer;
 use roomcast::log::config::RecoveryConfig;
 use roomcast::log::{AppendError, LogStatus};
 use roomcast::model::draft::Draft;
 use roomcast::model::secret::Secret;
 use roomcast::redis::config::RedisConfig;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 async fn ready(url: &str) -> Node {
     let node = Node::with_short_timeout(url);
@@ -35,11 +35,7 @@ async fn a_full_redis_refuses_appends_until_there_is_room() {
     assert!(answers.iter().all(|answer| answer.as_ref().is_err_and(full)), "{answers:?}");
     // Reading needs no memory: the tail reconnects while Redis is full.
     server.run::<()>(&["CLIENT", "KILL", "TYPE", "normal"]);
-    let deadline = Instant::now() + DEADLINE;
-    while node.metric("roomcast_redis_reconnects_total 0") {
-        assert!(Instant::now() < deadline, "never back");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until("a reconnection", || !node.metric("roomcast_redis_reconnects_total 0")).await;
     node.status(LogStatus::Ready).await;
     server.run::<()>(&["CONFIG", "SET", "maxmemory", "0"]);
     node.append_again("after").await;

@@ -226,3 +226,12 @@ pub(crate) fn draft_to(room: &str, name: &str) -> Draft {
 pub(crate) fn names(events: &[Arc<Event>]) -> Vec<String> {
     events.iter().map(|event| event.draft.event.to_string()).collect()
 }
+
+/// Waits until this holds, for things that only Redis or a metric shows.
+pub(crate) async fn until(what: &str, mut is: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !is() {
+        assert!(Instant::now() < deadline, "still waiting for {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
