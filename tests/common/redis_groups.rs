@@ -87,7 +87,7 @@ impl Watched {
     /// Waits until the first two servers have this many entries of a stream.
     pub(crate) async fn wait_for_replicas(&self, stream: &str, length: usize) {
         eventually("the replicas have it", || {
-            self.servers[1..].iter().all(|server| server.run::<usize>(&["XLEN", stream]) == length)
+            self.servers[1..].iter().all(|server| server.try_run(&["XLEN", stream]) == Ok(length))
         })
         .await;
     }
