@@ -260,7 +260,7 @@ impl World {
         };
         self.settle_commands();
         if volatile {
-            let event = Event { offset: Offset::default(), draft, accepted_us: 0 };
+            let event = Event { offset: Offset::default(), draft, accepted_us: 0, after: None };
             let now = self.now;
             self.nodes
                 .iter_mut()

@@ -1,7 +1,8 @@
 //! What the lines of a node know of each other: how far each is read, what was acknowledged on each a moment ago, and how
 //! each is doing, from which the node's metrics follow.
 
-use crate::log::redis::after::{After, PartitionSet};
+use crate::log::redis::partition_set::PartitionSet;
+use crate::model::after::After;
 use crate::log::redis::backlog::Backlog;
 use crate::metrics::{Gauge, Metrics};
 use crate::model::names::Room;
