@@ -17,13 +17,7 @@ const MAX_STRETCHES: usize = 16;
 
 /// Goes on on all lines, by about `max`. The next events of each line are looked at, and its cursor follows those that are
 /// taken.
-pub(super) fn step(
-    lines: &mut [LineReplay],
-    log: &impl RecentLog,
-    here: &Place,
-    namespace: &str,
-    max: Slice,
-) -> Step {
+pub(super) fn step(lines: &mut [LineReplay], log: &impl RecentLog, here: &Place, namespace: &str, max: Slice) -> Step {
     let count = lines.len().max(1);
     let share = Slice { events: (max.events / count).max(1), bytes: max.bytes / count };
     let mut next: Vec<Option<Stretch>> = lines.iter().map(|_| None).collect();
@@ -61,7 +55,8 @@ fn first(lines: &[LineReplay], next: &[Option<Stretch>]) -> Option<usize> {
         at.and_then(|at| event_of(&next[at])).is_none_or(|event| event.offset.position > position)
     };
     let waits = |event: &Event| {
-        let mut after = event.after.iter().flat_map(|after| after.iter()).filter(|(line, _)| *line != event.offset.line);
+        let mut after =
+            event.after.iter().flat_map(|after| after.iter()).filter(|(line, _)| *line != event.offset.line);
         !after.all(has_passed)
     };
     let key = |at: usize| event_of(&next[at]).map(|event| (waits(event), event.accepted_us, at));
@@ -84,3 +79,6 @@ fn take(line: &mut LineReplay, next: &mut Option<Stretch>) -> Option<Missed> {
     }
     Some(event)
 }
+
+#[cfg(test)]
+mod tests;

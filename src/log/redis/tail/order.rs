@@ -1,9 +1,9 @@
 //! Order between lines: an entry that names positions on other lines is delivered after those, and so is what follows it.
 
-use crate::model::after::After;
 use crate::log::redis::entry::Entry;
 use crate::log::redis::tail::Tail;
 use crate::log::redis::tail::page::Page;
+use crate::model::after::After;
 use crate::model::offset::Offset;
 use crate::redis::connection::RedisConnection;
 use crate::redis::error::RedisError;
