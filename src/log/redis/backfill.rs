@@ -30,9 +30,14 @@ pub(super) async fn read(log: &RedisLog, range: &PastRange, within: Duration) ->
         Ok(Err(error)) if !has_some => Err(PastUnavailable(error.to_string())),
         Err(_) if !has_some => Err(PastUnavailable(format!("no answer within {within:?}"))),
         // What was read until then is whole.
-        Ok(Err(_)) => Ok(reader.finder.finish_early()),
-        _ => Ok(reader.finder.finish()),
+        Ok(Err(_)) => Ok(without_repeats(log, reader.finder.finish_early())),
+        _ => Ok(without_repeats(log, reader.finder.finish())),
     }
+}
+
+fn without_repeats(log: &RedisLog, mut past: Past) -> Past {
+    log.foreign_ids.remove_repeats(&mut past.events);
+    past
 }
 
 struct Reader<'a> {

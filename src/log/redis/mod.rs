@@ -17,6 +17,7 @@ mod dead_letters;
 mod deadline;
 mod entry;
 mod epoch;
+mod foreign_ids;
 pub mod generation;
 mod history;
 mod keys;
@@ -112,6 +113,7 @@ pub struct RedisLog {
     appender: LinkState,
     tail: LinkState,
     clock_offset: clock_offset::ClockOffset,
+    foreign_ids: foreign_ids::ForeignIds,
     config: RedisConfig,
     /// What Redis does not let this node do; `None` until it was tried.
     missing_rights: Mutex<Option<Vec<String>>>,
@@ -179,6 +181,7 @@ impl RedisLog {
             appender: LinkState::default(),
             tail: LinkState::default(),
             clock_offset: clock_offset::ClockOffset::default(),
+            foreign_ids: foreign_ids::ForeignIds::default(),
             config: config.clone(),
             missing_rights: Mutex::default(),
         }))
