@@ -6,7 +6,7 @@ use crate::log::redis::tail::page::Page;
 use crate::model::close::DropReason;
 use crate::model::draft::Source;
 use crate::model::event::{Event, PlacedCommand};
-use crate::model::offset::{Offset, Position};
+use crate::model::offset::Offset;
 use std::sync::Arc;
 
 impl Tail<'_> {
@@ -21,20 +21,21 @@ impl Tail<'_> {
         let at = Offset { position, ..page.offset };
         let decoded = entry.decode_wanted(&log.limits, |namespace, room| self.wants(entry, namespace, room, at));
         match decoded.and_then(|decoded| log.check_line(decoded)) {
-            Ok(StreamEntry::Event(draft, _)) if self.is_repeat(draft.source, draft.id.as_deref(), position) => {}
+            Ok(StreamEntry::Event(draft, _))
+                if log.foreign_ids.is_repeat(draft.source, draft.id.as_deref(), position) => {}
             Ok(StreamEntry::Event(draft, accepted_us)) => {
-                self.hold(entry, page);
+                let after = self.hold(entry, page);
                 page.foreign += u64::from(draft.source == Source::Stream);
                 let accepted_us = accepted_us.unwrap_or(position.ms.saturating_mul(1000));
                 let accepted_us = log.clock_offset.local_us(accepted_us);
                 // A volatile event has the position of the entry before it, however it was published.
                 let position = if draft.volatile { page.offset.position } else { position };
                 let offset = Offset { position, ..page.offset };
-                page.batch.events.push(Arc::new(Event { offset, draft, accepted_us }));
+                page.batch.events.push(Arc::new(Event { offset, draft, accepted_us, after: after.boxed() }));
             }
             Ok(StreamEntry::Unwanted(source, id)) => {
                 // Its id counts: the room of a repeat may be wanted by then.
-                page.foreign += u64::from(!self.is_repeat(source, id, position) && source == Source::Stream);
+                page.foreign += u64::from(!log.foreign_ids.is_repeat(source, id, position) && source == Source::Stream);
             }
             Ok(StreamEntry::SessionCommand(command)) => {
                 self.hold(entry, page);
@@ -96,15 +97,5 @@ impl Tail<'_> {
         let Offset { line, position, .. } = self.offset();
         self.sink.advanced_to(line, position);
         self.log.lines.note_delivered(line, position);
-    }
-
-    /// Whether another publisher added an entry with this idempotency id before; remembers it if not.
-    pub(super) fn is_repeat(&mut self, source: Source, id: Option<&str>, position: Position) -> bool {
-        let Some(id) = id.filter(|_| source == Source::Stream) else { return false };
-        let repeat = self.foreign_ids.first(id, position.ms).is_some();
-        if !repeat {
-            self.foreign_ids.remember(id, (), position.ms);
-        }
-        repeat
     }
 }
