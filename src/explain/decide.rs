@@ -207,11 +207,7 @@ impl Facts<'_> {
             let after = event.position_of(after);
             // Of a single room nothing is said about what its client had before.
             let concerns = |room: &Room| after < event.position && event.rooms.contains(room);
-            room.as_ref().is_none_or(concerns).then_some(Resumed {
-                at_ms: at.unix_ms,
-                after,
-                room: room.as_ref(),
-            })
+            room.as_ref().is_none_or(concerns).then_some(Resumed { at_ms: at.unix_ms, after, room: room.as_ref() })
         })
     }
 

@@ -33,9 +33,7 @@ impl Stamp {
     /// The last event before it on a line.
     pub fn on(&self, line: Line) -> Position {
         match &self.partitions {
-            Some(partitions) if line != Line::CONTROL => {
-                partitions.get(line.index() - 1).copied().unwrap_or_default()
-            }
+            Some(partitions) if line != Line::CONTROL => partitions.get(line.index() - 1).copied().unwrap_or_default(),
             _ => self.control,
         }
     }

@@ -186,7 +186,9 @@ pub struct EventOffset<'a> {
 impl fmt::Display for EventOffset<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.event.fmt(f)?;
-        for other in self.place.offsets().filter(|other| other.line != self.event.line && other.epoch != Epoch::default()) {
+        for other in
+            self.place.offsets().filter(|other| other.line != self.event.line && other.epoch != Epoch::default())
+        {
             write_part(f, other, self.event.position.ms)?;
         }
         Ok(())

@@ -213,7 +213,10 @@ fn each_partition_has_its_own_positions() {
     assert_eq!(case.on(other, 40), Outcome::Delivered(Some(5)), "the change is of a room of another line");
     case.notes.push((Stamp::new(1_060, &here(60)), SessionNote::Resumed { after: Box::new(here(45)), room: None }));
     let of = |ms| case.on(one, ms);
-    assert_eq!((of(45), of(46), of(61)), (Outcome::HadIt(1_060), Outcome::Replayed(1_060), Outcome::Delivered(Some(5))));
+    assert_eq!(
+        (of(45), of(46), of(61)),
+        (Outcome::HadIt(1_060), Outcome::Replayed(1_060), Outcome::Delivered(Some(5)))
+    );
     let mut case = Case::new();
     case.resets.push(Reset { at: Stamp::new(1_070, &here(70)), to: here(80).on(one).unwrap() });
     let of = |ms| case.on(one, ms);
@@ -224,8 +227,8 @@ fn each_partition_has_its_own_positions() {
     });
     let dropped = Outcome::Dropped(CloseReason::TransportClose, 1_050);
     assert_eq!((ended.on(one, 84), ended.on(one, 85)), (Outcome::Delivered(Some(5)), dropped));
-    assert_eq!((ended.on(one, 91), ended.on(other, 91)), (
-        Outcome::EndedBefore(CloseReason::TransportClose, 1_050),
-        Outcome::Delivered(Some(5)),
-    ));
+    assert_eq!(
+        (ended.on(one, 91), ended.on(other, 91)),
+        (Outcome::EndedBefore(CloseReason::TransportClose, 1_050), Outcome::Delivered(Some(5)),)
+    );
 }
