@@ -156,7 +156,7 @@ mod tests {
 
     fn block(name: &str, args: Args) -> String {
         let offset = Offset { epoch: Epoch(1), position: Position { ms: 2, seq: 3 }, line: Line::CONTROL };
-        let event = Event { offset, draft: Draft::new("r", name, args, Source::Http), accepted_us: 0 };
+        let event = Event { offset, draft: Draft::new("r", name, args, Source::Http), accepted_us: 0, after: None };
         String::from_utf8(event_block(&event).to_vec()).unwrap()
     }
 

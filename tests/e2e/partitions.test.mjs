@@ -212,6 +212,50 @@ suite("partitions", () => {
     }
   });
 
+  scenario("what was missed comes in the order of a publisher that waits, to clients of every kind and on another node", async (s) => {
+    const store = await s.redis();
+    const [a, b] = await partitioned(s, store, 2);
+    const rooms = [`room:${isolated}`, `room:${NAMES.find((name) => name !== isolated)}`];
+    const [one, two] = rooms;
+    const balancer = await s.proxy(a);
+    const io = await s.io(balancer, { token: tokenFor("7"), ...WEBSOCKET }).connected();
+    await io.join(...rooms);
+    const stream = { token: tokenFor("9"), rooms };
+    const sse = await s.sse(b, stream).answered();
+    for (const room of rooms) await published(b, { room, event: "seen", data: 0 });
+    await until(() => io.argsOf("seen").length === 2 && sse.eventsOf("seen").length === 2, "both have seen it");
+    sse.close();
+    await recorded(store, ...rooms);
+    balancer.target = b;
+    await a.stop("SIGKILL");
+    // More than a replay takes from the window at once.
+    const rounds = 150;
+    for (let round = 0; round < rounds; round += 1) {
+      await published(b, { room: one, event: "a", data: round });
+      await published(b, { rooms, event: "b", data: round });
+      await published(b, { room: two, event: "c", data: round });
+    }
+    const inOrder = (got, kinds, what) => {
+      const own = got.filter(([event]) => kinds.includes(event)).map(([event, round]) => `${event}${round}`);
+      assert.deepEqual(own, Array.from({ length: rounds }, (_, round) => kinds.map((kind) => `${kind}${round}`)).flat(), what);
+    };
+    const ORDERS = [[one, ["a", "b"]], [two, ["b", "c"]]];
+    assert.equal(await reconnected(io, 2), true);
+    await until(() => io.argsOf("c").length === rounds && io.argsOf("b").length === rounds && io.argsOf("a").length === rounds, "all that Socket.IO missed");
+    for (const [room, kinds] of ORDERS) inOrder(io.events.map(({ name, args }) => [name, args[0]]), kinds, `Socket.IO in ${room}`);
+    const again = s.sse(b, { ...stream, headers: { "last-event-id": sse.events.at(-1).id } });
+    await until(() => ["a", "b", "c"].every((name) => again.eventsOf(name).length === rounds), "all that the stream missed");
+    for (const [room, kinds] of ORDERS) inOrder(again.events.map(({ name, data }) => [name, JSON.parse(data).data ?? JSON.parse(data)]), kinds, `a stream in ${room}`);
+    const ws = await s.ws(b, { token: tokenFor("8") }).welcomed();
+    for (const [room, kinds] of ORDERS) {
+      const joined = await ws.ask({ type: "join", room, since: sse.events.at(-1).id });
+      assert.equal(joined.recovered, true, JSON.stringify(joined));
+      const got = () => ws.messages.filter((message) => message.type === "event" && message.room === room).map(({ event, data }) => [event, data]);
+      await until(() => kinds.every((kind) => got().filter(([event]) => event === kind).length === rounds), `what a /ws client missed in ${room}`);
+      inOrder(got(), kinds, `/ws in ${room}`);
+    }
+  });
+
   scenario("the page's function agrees with the vectors", async () => {
     const page = fs.readFileSync(path.join(ROOT, "docs/scaling.md"), "utf8");
     const code = /```python\n([^]*?)```/.exec(page)[1];

@@ -136,7 +136,8 @@ impl Reader<'_> {
                     let accepted_us = accepted_us.unwrap_or(at.ms.saturating_mul(1000));
                     let accepted_us = self.log.clock_offset.local_us(accepted_us);
                     let offset = Offset { epoch: self.range.epoch, position: at, line: self.range.line };
-                    self.finder.take(Event { offset, draft, accepted_us })
+                    let after = self.log.after_of(&raw.entry(&fields)).boxed();
+                    self.finder.take(Event { offset, draft, accepted_us, after })
                 }
                 Ok(StreamEntry::SessionCommand(command)) => self.finder.take_command(at, command),
                 // The tail has reported what is malformed or came too late.

@@ -1,9 +1,10 @@
 //! What the lines of a node know of each other: how far each is read, what was acknowledged on each a moment ago, and how
 //! each is doing, from which the node's metrics follow.
 
-use crate::log::redis::after::{After, PartitionSet};
 use crate::log::redis::backlog::Backlog;
+use crate::log::redis::partition_set::PartitionSet;
 use crate::metrics::{Gauge, Metrics};
+use crate::model::after::After;
 use crate::model::names::Room;
 use crate::model::offset::Position;
 use crate::model::partition::{Line, Partitions};

@@ -3,9 +3,9 @@
 
 use crate::log::backfill::{Past, PastRange, PastUnavailable};
 use crate::log::config::RecoveryConfig;
-use crate::log::redis::after::PartitionSet;
 use crate::log::redis::layout::{Layout, RETRY};
 use crate::log::redis::lines::Lines;
+use crate::log::redis::partition_set::PartitionSet;
 use crate::log::redis::{RedisLog, line_threads};
 use crate::log::{AppendError, Appended, BoxFuture, EventLog, LogStatus, Sink, Snapshot};
 use crate::metrics::Metrics;

@@ -424,7 +424,7 @@ impl Tail<'_> {
         {
             let Some((_, Volatile { draft, accepted_us, .. })) = self.early.pop_front() else { break };
             let accepted_us = self.log.clock_offset.local_us(accepted_us);
-            events.push(Arc::new(Event { offset, draft, accepted_us }));
+            events.push(Arc::new(Event { offset, draft, accepted_us, after: None }));
         }
         if !events.is_empty() {
             self.sink.deliver(Batch { events, ..Batch::default() }).await;

@@ -24,14 +24,14 @@ impl Tail<'_> {
             Ok(StreamEntry::Event(draft, _))
                 if log.foreign_ids.is_repeat(draft.source, draft.id.as_deref(), position) => {}
             Ok(StreamEntry::Event(draft, accepted_us)) => {
-                self.hold(entry, page);
+                let after = self.hold(entry, page);
                 page.foreign += u64::from(draft.source == Source::Stream);
                 let accepted_us = accepted_us.unwrap_or(position.ms.saturating_mul(1000));
                 let accepted_us = log.clock_offset.local_us(accepted_us);
                 // A volatile event has the position of the entry before it, however it was published.
                 let position = if draft.volatile { page.offset.position } else { position };
                 let offset = Offset { position, ..page.offset };
-                page.batch.events.push(Arc::new(Event { offset, draft, accepted_us }));
+                page.batch.events.push(Arc::new(Event { offset, draft, accepted_us, after: after.boxed() }));
             }
             Ok(StreamEntry::Unwanted(source, id)) => {
                 // Its id counts: the room of a repeat may be wanted by then.

@@ -1,6 +1,6 @@
 //! What was read at once, on its way to the sink.
 
-use crate::log::redis::after::After;
+use crate::model::after::After;
 use crate::model::event::Batch;
 use crate::model::offset::{Offset, Position};
 
