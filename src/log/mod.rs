@@ -132,6 +132,11 @@ pub trait Sink: Send + Sync + 'static {
     /// them.
     fn reset(&self, snapshot: Snapshot);
 
+    /// [`Sink::reset`] of several lines, of which clients hear at once.
+    fn reset_all(&self, snapshots: Vec<Snapshot>) {
+        snapshots.into_iter().for_each(|snapshot| self.reset(snapshot));
+    }
+
     /// The log goes on in a new epoch, and everything before it was delivered: clients that are connected missed nothing.
     /// No offset of the former epoch is known any more.
     fn renewed(&self, snapshot: Snapshot) {
