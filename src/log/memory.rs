@@ -87,7 +87,7 @@ impl MemoryLog {
         let mut state = self.state();
         for draft in drafts.by_ref() {
             match state.append(draft, now_us, self.epoch, self.limits.queue_bytes) {
-                Ok(offset) => answers.push(Ok(Accepted { offset, replicas: None })),
+                Ok(offset) => answers.push(Ok(Accepted { offset, replicas: None, is_repeat: false })),
                 Err(error) => {
                     answers.push(Err(error));
                     break;

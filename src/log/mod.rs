@@ -40,12 +40,14 @@ pub struct Accepted {
     pub offset: Option<Offset>,
     /// Replicas that have it, where `redis.min_replicas` asks for some.
     pub replicas: Option<u32>,
+    /// Whether its idempotency id is known to be of an earlier draft, whose position this is.
+    pub is_repeat: bool,
 }
 
 impl Accepted {
     /// A volatile event, which is stored nowhere.
     pub fn volatile() -> Self {
-        Self { offset: None, replicas: None }
+        Self { offset: None, replicas: None, is_repeat: false }
     }
 }
 
@@ -89,6 +91,11 @@ pub trait EventLog: Send + Sync + 'static {
     /// What an event to these rooms comes after that is on other lines: the field `after` of an entry of the control line
     /// that is written beside this log.
     fn before(&self, _rooms: &[Room]) -> Option<String> {
+        None
+    }
+
+    /// The newest entry of a line that this node got acknowledged a moment ago, where the log has several lines.
+    fn acknowledged(&self, _line: Line) -> Option<Position> {
         None
     }
 

@@ -59,6 +59,52 @@ suite("partitions", () => {
     assert.equal(lengths.map(Number).reduce((sum, length) => sum + length, 0) >= 120, true, `${lengths}`);
   });
 
+  scenario("the offset of a publish is good for any room: who joins with it gets exactly what comes after, and knows repeats", async (s) => {
+    const page = fs.readFileSync(path.join(ROOT, "docs/scaling.md"), "utf8");
+    const [, code] = /```js\n(const eventOf[^]*?)```/.exec(page);
+    const eventOf = new Function(`${code} return eventOf;`)();
+    const store = await s.redis();
+    const [a, b] = await partitioned(s, store, 2);
+    const rooms = NAMES.map((name) => `room:${name}`);
+    const ends = {};
+    for (const [n, room] of rooms.entries()) {
+      const other = rooms[(n + 1) % rooms.length];
+      await published(a, { rooms: [room, other], event: "before", data: n });
+      await published(a, { room, event: "before", data: n });
+    }
+    const since = await published(a, { room: rooms[0], event: "before", data: "it" });
+    const own = [];
+    for (const [n, room] of rooms.entries()) {
+      const other = rooms[(n + 1) % rooms.length];
+      own.push(await published(a, { room, event: "after", data: `${n}` }), await published(a, { rooms: [room, other], event: "after", data: `${n} both` }));
+      ends[room] = [`${n}`, `${n} both`, `${(n + rooms.length - 1) % rooms.length} both`].sort();
+    }
+    for (const node of [a, b]) {
+      for (const room of rooms) {
+        const ws = await s.ws(node, { token: tokenFor("8") }).welcomed();
+        ws.send({ type: "join", room, since });
+        assert.equal((await ws.message((message) => message.type === "joined" && message.room === room)).recovered, true, room);
+        const sse = await s.sse(node, { token: tokenFor("9"), rooms: [room], headers: { "last-event-id": since } }).answered();
+        await until(() => ws.eventsOf("after").length === 3 && sse.events.length === 3, () => JSON.stringify([ws.messages, sse.events]));
+        assert.deepEqual(ws.eventsOf("after").map(({ data }) => data).sort(), ends[room]);
+        assert.deepEqual([ws.eventsOf("before"), sse.events.filter(({ name }) => name !== "after")], [[], []]);
+      }
+    }
+    // The name of an event is the same for its publisher, on every connection, and in every room.
+    const client = await s.ws(a, { token: tokenFor("8") }).welcomed();
+    for (const room of [...rooms, rooms[0]]) client.send({ type: "join", room, since });
+    await until(() => new Set(client.eventsOf("after").map(({ data }) => data)).size === own.length, "all events");
+    const names = new Map(client.eventsOf("after").map(({ data, offset }) => [data, eventOf(offset)]));
+    assert.deepEqual([...names.values()].sort(), own.map(eventOf).sort());
+    assert.equal(new Set(names.values()).size, own.length);
+    // A repeat of an id says only which event it was.
+    const first = await published(a, { room: rooms[0], event: "once", id: "once" });
+    const again = await published(b, { room: rooms[0], event: "once", id: "once" });
+    assert.equal(again, eventOf(first));
+    client.send({ type: "join", room: rooms[0], since: again, id: "again" });
+    assert.equal((await client.message((message) => message.id === "again")).recovered, false);
+  });
+
   scenario("kill -9 of a node: a client in rooms of several partitions is recovered, with everything once and in order", async (s) => {
     const store = await s.redis();
     const [a, b] = await partitioned(s, store, 2);
@@ -192,7 +238,7 @@ suite("partitions", () => {
     assert.equal((await publish(next, { room: "user:7", event: "refused", data: 1 })).status, 503);
     await old.stop();
     await until(async () => (await next.get("/health")).status === 200, "the node takes over");
-    const epochs = [offset, await published(next, { room: "user:7", event: "after", data: 1 })].map((text) => text.split("_")[1]);
+    const epochs = [offset, await published(next, { room: "user:7", event: "after", data: 1 })].map((text) => text.split("-")[0]);
     assert.notEqual(epochs[0], epochs[1], "another epoch");
   });
 

@@ -150,17 +150,23 @@ impl Lines {
             Line::CONTROL => {
                 let partitions = self.partitions.lines().filter(|line| concerned.has(*line));
                 partitions.for_each(|partition| self.of(partition).announced.note(position));
+                self.of(Line::CONTROL).acknowledged.note(position);
             }
             partition => self.of(partition).acknowledged.note(position),
         }
     }
 
+    /// The newest entry of a line that this node got acknowledged, of a moment ago.
+    pub(super) fn acknowledged(&self, line: Line) -> Option<Position> {
+        self.of(line).acknowledged.recent()
+    }
+
     /// A line begins again: its former positions say nothing.
     pub(super) fn forget(&self, line: Line) {
-        match line {
-            Line::CONTROL => self.lines.iter().for_each(|state| state.announced.forget()),
-            partition => self.of(partition).acknowledged.forget(),
+        if line == Line::CONTROL {
+            self.lines.iter().for_each(|state| state.announced.forget());
         }
+        self.of(line).acknowledged.forget();
     }
 
     /// A line was delivered up to there.
@@ -257,8 +263,10 @@ mod tests {
         assert_eq!(before(other, &["c"]), None, "partitions have no order among them");
         lines.note_acknowledged(Line::CONTROL, at(7), of(&lines, &["a", "c"]));
         assert_eq!([before(one, &["a"]), before(other, &["c"])], [Some("0:7-0".into()), Some("0:7-0".into())]);
+        assert_eq!([lines.acknowledged(one), lines.acknowledged(Line::CONTROL)], [Some(at(5)), Some(at(7))]);
         lines.forget(Line::CONTROL);
         lines.forget(one);
+        assert_eq!([lines.acknowledged(one), lines.acknowledged(Line::CONTROL)], [None, None]);
         assert_eq!([before(one, &["a"]), before(Line::CONTROL, &["a", "c"])], [None, None]);
     }
 

@@ -248,6 +248,10 @@ impl EventLog for PartitionedLog {
         Box::pin(async move { Self::run(&self, sink).await })
     }
 
+    fn acknowledged(&self, line: Line) -> Option<Position> {
+        self.lines.acknowledged(line)
+    }
+
     fn status(&self) -> LogStatus {
         let is_ready = self.layout.is_agreed() && self.logs.iter().all(|log| log.status() == LogStatus::Ready);
         if is_ready { LogStatus::Ready } else { LogStatus::Connecting }
