@@ -143,6 +143,9 @@ suite("partitions", () => {
     const kept = async (node) => Promise.all(["roomcast_window_events", "roomcast_window_rooms"].map((name) => node.metric(name)));
     await until(async () => (await kept(a))[0] === rooms, "the node with the clients keeps the events of their rooms, and no other");
     await until(async () => (await kept(b)).every((number) => number === 0), "the other node keeps nothing");
+    const read = (node) => Promise.all(["wanted", "unwanted"].map((result) => node.metric(`roomcast_log_read_total{result="${result}"}`)));
+    await until(async () => (await read(b)).join() === `0,${rooms + 100}`, async () => `it read all of it; counted ${await read(b)}`);
+    await until(async () => (await read(a)).join() === `${rooms},100`, async () => `what its clients are in is wanted; counted ${await read(a)}`);
     await until(async () => {
       const all = await records(store);
       return clients.every((_, n) => all.includes(`"user:u${n}"`));

@@ -34,6 +34,7 @@ impl Tail<'_> {
                 page.batch.events.push(Arc::new(Event { offset, draft, accepted_us, after: after.boxed() }));
             }
             Ok(StreamEntry::Unwanted(source, id)) => {
+                page.unwanted += 1;
                 // Its id counts: the room of a repeat may be wanted by then.
                 page.foreign += u64::from(!log.foreign_ids.is_repeat(source, id, position) && source == Source::Stream);
             }
@@ -74,7 +75,7 @@ impl Tail<'_> {
 
     async fn deliver_part(&mut self, page: Page) {
         self.wait_for(&page.comes_after).await;
-        let Page { entries, newest, batch, foreign, unsupported, void, .. } = page;
+        let Page { entries, newest, batch, foreign, unwanted, unsupported, void, .. } = page;
         if let Some(newest) = newest {
             self.log.note_newest(newest.ms);
             // Ids are of Redis' clock.
@@ -83,6 +84,7 @@ impl Tail<'_> {
         }
         // Events of nodes were counted when they were accepted. What others added is counted by every node.
         self.log.metrics.accepted(Source::Stream, foreign);
+        self.log.metrics.log_read(batch.events.len() as u64, unwanted);
         self.log.metrics.dropped(DropReason::Late, void);
         if unsupported > 0 {
             self.log.metrics.dropped(DropReason::Unsupported, unsupported);
