@@ -170,7 +170,7 @@ mod tests {
         });
         assert_eq!(*told.0.lock(), [[0, 2]]);
         tokio::join!(losses.tell(snapshot(1), &told), async {
-            [0, 2, 3].map(|number| losses.note_checked(line(number)));
+            [0, 2, 3].into_iter().for_each(|number| losses.note_checked(line(number)));
         });
         assert_eq!(*told.0.lock(), [vec![0, 2], vec![1]], "a later loss is another one");
         let one = Losses::new(Partitions::ONE);
