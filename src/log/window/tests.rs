@@ -1,4 +1,5 @@
 use super::*;
+use crate::log::recent_events::OF_CLIENTS;
 use crate::model::args::Args;
 use crate::model::draft::{Draft, Source};
 use proptest::prelude::*;
@@ -138,7 +139,7 @@ fn nothing_is_left_of_a_million_rooms_and_bytes_are_bounded() {
     assert_eq!(window.rooms(), window.len());
     window.expire(3_000_000);
     assert_eq!((window.bytes(), window.rooms()), (0, 0));
-    let [(events, namespaces), _] = window.shares.each_ref().map(Share::capacity);
+    let [(events, namespaces), _] = window.events.shares.each_ref().map(|share| share.capacity());
     assert!(events < 2048 && namespaces == 0, "{events}");
 }
 
@@ -170,20 +171,20 @@ fn a_flood_costs_only_the_room_that_it_is_in() {
     }
     assert_eq!(window.covers(offset(100), "/", &["loud"]), Err(Gap::TooOld));
     assert_eq!(names(window.replay(offset(299), position(300), "/", &["loud", "quiet:1"])), [300]);
-    assert!(window.shares[OF_CLIENTS].len() >= 4, "it has what the others leave");
+    assert!(window.events.shares[OF_CLIENTS].len() >= 4, "it has what the others leave");
 }
 
 #[test]
 fn clients_never_take_more_than_half_from_publishers() {
     let mut window = window(1_000_000, 1 << 20, 0);
     (1..=450).for_each(|ms| window.push(sized(ms, "news", 900, Source::Http), ms));
-    let kept = window.shares[0].len();
+    let kept = window.events.shares[0].len();
     (451..=2_000).for_each(|ms| window.push(sized(ms, &format!("mine:{}", ms % 300), 9_000, Source::Client), ms));
-    assert_eq!((kept, window.shares[0].len()), (450, 450));
+    assert_eq!((kept, window.events.shares[0].len()), (450, 450));
     // Nobody else needs the room: clients may have all of it, and publishers the same.
     assert!(window.bytes() > (1 << 20) - 20_000);
     (2_001..=8_000).for_each(|ms| window.push(sized(ms, "news", 900, Source::Http), ms));
-    assert!(window.shares[0].bytes() >= (1 << 19) && window.shares[OF_CLIENTS].bytes() > (1 << 19) - 20_000);
+    assert!(window.events.shares[0].bytes() >= (1 << 19) && window.events.shares[OF_CLIENTS].bytes() > (1 << 19) - 20_000);
     assert!(window.bytes() <= 1 << 20);
 }
 
@@ -194,7 +195,7 @@ fn rooms_with_a_floor_of_their_own_are_bounded() {
     for ms in 2..=60_000 {
         window.push(sized(ms, &format!("mine:{ms}"), 2_000, Source::Client), ms);
     }
-    assert!(window.floors.overflow().is_none());
+    assert!(window.events.floors.overflow().is_none());
     // More than can be remembered: the rest is forgotten for everybody, and nobody is misled.
     assert!(window.floor().position > position(1));
     assert_eq!(window.covers(offset(1), "/", &["old"]), Err(Gap::TooOld));

@@ -8,13 +8,13 @@ use crate::model::offset::Position;
 use std::collections::HashMap;
 
 /// At most so many rooms are remembered, of some 100 bytes each.
-pub(super) const MAX_ROOMS: usize = 16_384;
+pub(in crate::log) const MAX_ROOMS: usize = 16_384;
 /// Below this, floors that no longer matter are not looked for.
 const FEW: usize = 64;
 
 /// Rooms whose floor is above the window's.
 #[derive(Debug, Default)]
-pub(super) struct RoomFloors {
+pub(in crate::log) struct RoomFloors {
     floors: HashMap<Namespace, HashMap<Room, Position>>,
     len: usize,
     /// At so many, those that no longer matter are forgotten.
@@ -23,7 +23,7 @@ pub(super) struct RoomFloors {
 
 impl RoomFloors {
     /// Everything up to this event is gone from each of its rooms. `floor` is the window's.
-    pub(super) fn raise(&mut self, event: &Event, floor: Position) {
+    pub(in crate::log) fn raise(&mut self, event: &Event, floor: Position) {
         if !self.floors.contains_key(&event.draft.namespace) {
             self.floors.insert(event.draft.namespace.clone(), HashMap::new());
         }
@@ -40,7 +40,7 @@ impl RoomFloors {
     }
 
     /// Everything up to this position is gone from a room.
-    pub(super) fn raise_room(&mut self, namespace: &Namespace, room: &Room, at: Position, floor: Position) {
+    pub(in crate::log) fn raise_room(&mut self, namespace: &Namespace, room: &Room, at: Position, floor: Position) {
         let rooms = self.floors.entry(namespace.clone()).or_default();
         let before = rooms.len();
         let known = rooms.entry(room.clone()).or_insert(at);
@@ -57,18 +57,18 @@ impl RoomFloors {
     }
 
     /// Whether the events of a room after this position are kept, as far as that room alone is concerned.
-    pub(super) fn covers(&self, after: Position, namespace: &str, room: &str) -> bool {
+    pub(in crate::log) fn covers(&self, after: Position, namespace: &str, room: &str) -> bool {
         let floor = self.floors.get(namespace).and_then(|rooms| rooms.get(room));
         floor.is_none_or(|floor| after >= *floor)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::log) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// Where there are too many: up to where the window should forget everything, so that a quarter of them do not matter any
     /// more.
-    pub(super) fn overflow(&self) -> Option<Position> {
+    pub(in crate::log) fn overflow(&self) -> Option<Position> {
         if self.len <= MAX_ROOMS {
             return None;
         }
@@ -78,7 +78,7 @@ impl RoomFloors {
     }
 
     /// Forgets what the window's floor says already.
-    pub(super) fn forget_up_to(&mut self, floor: Position) {
+    pub(in crate::log) fn forget_up_to(&mut self, floor: Position) {
         self.floors.retain(|_, rooms| {
             rooms.retain(|_, own| *own > floor);
             rooms.shrink_to(2 * rooms.len());

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// Events in log order. Their positions tell them apart.
 #[derive(Debug)]
-pub(super) struct Share {
+pub(in crate::log) struct Share {
     events: VecDeque<Kept>,
     /// How many of `events` are still there.
     len: usize,
@@ -34,7 +34,7 @@ struct Kept {
 
 /// The events of one room.
 #[derive(Debug)]
-pub(super) struct RoomEvents {
+pub(in crate::log) struct RoomEvents {
     list: List,
     bytes: usize,
 }
@@ -48,42 +48,42 @@ enum List {
 
 impl Share {
     /// Empty. Rooms that hold `large_from` bytes stand out.
-    pub(super) fn new(large_from: usize) -> Self {
+    pub(in crate::log) fn new(large_from: usize) -> Self {
         let (events, index, large) = (VecDeque::new(), HashMap::new(), BTreeSet::new());
         let room_bytes = usize::MAX;
         Self { events, len: 0, bytes: 0, index, large, large_from: large_from.max(1), room_bytes }
     }
 
     /// No room should have more than `bytes`.
-    pub(super) fn limit_rooms(&mut self, bytes: usize) {
+    pub(in crate::log) fn limit_rooms(&mut self, bytes: usize) {
         self.room_bytes = bytes;
     }
 
     /// Forgets everything.
-    pub(super) fn clear(&mut self) {
+    pub(in crate::log) fn clear(&mut self) {
         *self = Self { room_bytes: self.room_bytes, ..Self::new(self.large_from) };
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    pub(in crate::log) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::log) fn len(&self) -> usize {
         self.len
     }
 
     /// Number of rooms in the index.
-    pub(super) fn rooms(&self) -> usize {
+    pub(in crate::log) fn rooms(&self) -> usize {
         self.index.values().map(HashMap::len).sum()
     }
 
     /// The events of a room.
-    pub(super) fn room(&self, namespace: &str, room: &str) -> Option<&RoomEvents> {
+    pub(in crate::log) fn room(&self, namespace: &str, room: &str) -> Option<&RoomEvents> {
         self.index.get(namespace)?.get(room)
     }
 
     /// Takes the next event. Answers whether one of its rooms has too much now.
-    pub(super) fn push(&mut self, event: Arc<Event>, now_ms: u64) -> bool {
+    pub(in crate::log) fn push(&mut self, event: Arc<Event>, now_ms: u64) -> bool {
         let (position, over) = (event.offset.position, self.add_to_rooms(&event));
         self.events.push_back(Kept { position, pushed_ms: now_ms, event: Some(event) });
         over
@@ -116,7 +116,7 @@ impl Share {
 
     /// Takes events that were read again, oldest first, each with the time at which it would have been pushed. Those that are
     /// there, or that a room gave away, change nothing. Answers those of which a room has too much now.
-    pub(super) fn insert(&mut self, events: Vec<(u64, Arc<Event>)>) -> Vec<Arc<Event>> {
+    pub(in crate::log) fn insert(&mut self, events: Vec<(u64, Arc<Event>)>) -> Vec<Arc<Event>> {
         let is_new =
             |event: &Event| self.events.binary_search_by_key(&event.offset.position, |kept| kept.position).is_err();
         let new: Vec<_> = events.into_iter().filter(|(_, event)| is_new(event)).collect();
@@ -137,7 +137,7 @@ impl Share {
     }
 
     /// Drops the oldest event of a room that has too much.
-    pub(super) fn evict_over(&mut self, namespace: &str, room: &str) -> Option<Arc<Event>> {
+    pub(in crate::log) fn evict_over(&mut self, namespace: &str, room: &str) -> Option<Arc<Event>> {
         let events = self.room(namespace, room).filter(|events| events.bytes > self.room_bytes)?;
         let event = events.list.first()?.clone();
         self.give_away(&event);
@@ -145,13 +145,13 @@ impl Share {
     }
 
     /// The event at this position, if it is still there.
-    pub(super) fn event_at(&self, position: Position) -> Option<&Arc<Event>> {
+    pub(in crate::log) fn event_at(&self, position: Position) -> Option<&Arc<Event>> {
         let at = self.events.binary_search_by_key(&position, |kept| kept.position).ok()?;
         self.events[at].event.as_ref()
     }
 
     /// Where its oldest event is.
-    pub(super) fn oldest(&mut self) -> Option<Position> {
+    pub(in crate::log) fn oldest(&mut self) -> Option<Position> {
         while self.events.front().is_some_and(|kept| kept.event.is_none()) {
             self.events.pop_front();
         }
@@ -159,7 +159,7 @@ impl Share {
     }
 
     /// Drops its oldest event if that fits.
-    pub(super) fn evict_oldest(&mut self, fits: impl FnOnce(Position, u64) -> bool) -> Option<Arc<Event>> {
+    pub(in crate::log) fn evict_oldest(&mut self, fits: impl FnOnce(Position, u64) -> bool) -> Option<Arc<Event>> {
         self.oldest();
         let kept = self.events.front()?;
         if !fits(kept.position, kept.pushed_ms) {
@@ -173,7 +173,7 @@ impl Share {
     }
 
     /// Drops the oldest event of a room that stands out, one of the largest within a factor of two.
-    pub(super) fn evict_of_largest(&mut self) -> Option<Arc<Event>> {
+    pub(in crate::log) fn evict_of_largest(&mut self) -> Option<Arc<Event>> {
         let (_, namespace, room) = self.large.last()?;
         let event = self.index.get(namespace)?.get(room)?.list.first()?.clone();
         self.give_away(&event);
@@ -213,7 +213,7 @@ impl Share {
     }
 
     #[cfg(test)]
-    pub(super) fn capacity(&self) -> (usize, usize) {
+    pub(in crate::log) fn capacity(&self) -> (usize, usize) {
         (self.events.capacity(), self.index.len())
     }
 }
@@ -258,14 +258,14 @@ impl RoomEvents {
     }
 
     /// The index of the first event after a position.
-    pub(super) fn first_after(&self, position: Position) -> usize {
+    pub(in crate::log) fn first_after(&self, position: Position) -> usize {
         match &self.list {
             List::One(event) => usize::from(event.offset.position <= position),
             List::Many(events) => events.partition_point(|event| event.offset.position <= position),
         }
     }
 
-    pub(super) fn get(&self, at: usize) -> Option<&Arc<Event>> {
+    pub(in crate::log) fn get(&self, at: usize) -> Option<&Arc<Event>> {
         match &self.list {
             List::One(event) => (at == 0).then_some(event),
             List::Many(events) => events.get(at),
