@@ -1,9 +1,12 @@
 //! The events that are kept of a line, within a bound of bytes, and from where on each room has all of its own (sans-IO).
 
+mod ranking;
 mod room_floors;
 mod share;
+mod tenants;
 
-use crate::log::recent_events::room_floors::RoomFloors;
+use crate::log::config::Bounds;
+use crate::log::recent_events::room_floors::{Overflow, RoomFloors};
 use crate::log::recent_events::share::{RoomEvents, Share};
 use crate::model::draft::Source;
 use crate::model::event::Event;
@@ -17,11 +20,12 @@ const LARGE_FRACTION: usize = 1024;
 pub(super) const OF_CLIENTS: usize = 1;
 
 /// Over the bytes, the share that has more than half of them, what clients publish or what all others do, gives away the
-/// oldest event of a room that holds most of it. Then only sessions in that room have lost something. Where no room stands
+/// oldest event of a room that holds most of it. Then only sessions in that room have lost something. Where rooms have
+/// tenants it is the oldest event of the tenant that holds most, first of that tenant's largest room. Where nobody stands
 /// out, the share's oldest event goes.
 #[derive(Debug)]
 pub(super) struct RecentEvents {
-    max_bytes: usize,
+    bounds: Bounds,
     floor: Position,
     /// Of all others, and of clients.
     pub(super) shares: [Share; 2],
@@ -30,21 +34,15 @@ pub(super) struct RecentEvents {
 
 impl RecentEvents {
     /// None yet, and never more than so many bytes.
-    pub(super) fn new(max_bytes: usize) -> Self {
-        let share = || Share::new(max_bytes / LARGE_FRACTION);
-        Self { max_bytes, floor: Position::default(), shares: [share(), share()], floors: RoomFloors::default() }
-    }
-
-    /// Of each room at most so many bytes are kept.
-    pub(super) fn limit_rooms(&mut self, bytes: usize) {
-        self.shares.iter_mut().for_each(|share| share.limit_rooms(bytes));
+    pub(super) fn new(bounds: Bounds) -> Self {
+        let share = || Share::new(bounds.bytes / LARGE_FRACTION, bounds.room_bytes, bounds.tenant_segments);
+        let floors = RoomFloors::new(bounds.tenant_segments);
+        Self { bounds, floor: Position::default(), shares: [share(), share()], floors }
     }
 
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
-        self.shares.iter_mut().for_each(Share::clear);
-        self.floors = RoomFloors::default();
-        self.floor = Position::default();
+        *self = Self::new(self.bounds);
     }
 
     /// The oldest position after which all rooms without a floor of their own have everything.
@@ -101,6 +99,35 @@ impl RecentEvents {
         }
     }
 
+    /// Takes an event that is older than all others, and drops what is too much then. `false` where this event went, and not
+    /// for the sake of its room or tenant: older ones need not be brought.
+    pub(super) fn push_oldest(&mut self, event: Arc<Event>) -> bool {
+        let (share, at) = (share_of(&event), event.offset.position);
+        if self.shares[share].push_oldest(event.clone()) {
+            self.evict_over(share, &event);
+        }
+        self.bound();
+        self.floor < at
+    }
+
+    /// Up to where the events of a room are gone, if it lost any for itself.
+    pub(super) fn floor_of(&self, namespace: &str, room: &str) -> Option<Position> {
+        self.floors.of(namespace, room)
+    }
+
+    /// Rooms that lost some for themselves.
+    pub(super) fn rooms_with_floors(&self) -> impl Iterator<Item = (&Namespace, &Room)> {
+        self.floors.rooms()
+    }
+
+    /// All events, in the order of the log.
+    pub(super) fn into_events(self) -> Vec<Arc<Event>> {
+        let mut events: Vec<_> = self.shares.into_iter().flat_map(Share::into_events).collect();
+        // Two runs in order.
+        events.sort_by_key(|event| event.offset.position);
+        events
+    }
+
     /// Takes events that were read again, oldest first, each with the time at which it would have been pushed.
     pub(super) fn insert(&mut self, events: impl Iterator<Item = (u64, Arc<Event>)>) {
         let mut shares: [Vec<_>; 2] = Default::default();
@@ -122,7 +149,7 @@ impl RecentEvents {
 
     /// Drops what is too much.
     pub(super) fn bound(&mut self) {
-        while self.bytes() > self.max_bytes {
+        while self.bytes() > self.bounds.bytes {
             self.evict();
         }
     }
@@ -155,7 +182,7 @@ impl RecentEvents {
 
     /// Drops one event.
     fn evict(&mut self) {
-        let over = usize::from(self.shares[OF_CLIENTS].bytes() > self.max_bytes / 2);
+        let over = usize::from(self.shares[OF_CLIENTS].bytes() > self.bounds.bytes / 2);
         let other = self.shares[1 - over].oldest();
         if let Some(event) = self.shares[over].evict_of_largest() {
             self.floors.raise(&event, self.floor);
@@ -174,14 +201,19 @@ impl RecentEvents {
         self.bound_floors();
     }
 
-    /// Where too many rooms have a floor of their own, all lose what lies before some of these.
+    /// Where too many rooms have a floor of their own, those of the tenant with most of them lose what lies before some of
+    /// these, or all rooms do.
     fn bound_floors(&mut self) {
-        if let Some(up_to) = self.floors.overflow() {
-            for share in &mut self.shares {
-                while share.evict_oldest(|position, _| position <= up_to).is_some() {}
+        match self.floors.overflow() {
+            None => {}
+            Some(Overflow::Tenant(name, up_to)) => self.floors.raise_tenant(name, up_to),
+            Some(Overflow::All(up_to)) => {
+                for share in &mut self.shares {
+                    while share.evict_oldest(|position, _| position <= up_to).is_some() {}
+                }
+                self.floor = self.floor.max(up_to);
+                self.floors.forget_up_to(self.floor);
             }
-            self.floor = self.floor.max(up_to);
-            self.floors.forget_up_to(self.floor);
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::log::Snapshot;
 use crate::log::backfill::Past;
+use crate::log::config::Bounds;
 use crate::log::recent_commands::{Missing, RecentCommands};
 use crate::log::recent_events::RecentEvents;
 use crate::model::command::SessionCommand;
@@ -129,8 +130,13 @@ impl Gap {
 }
 
 impl Window {
-    /// An empty window; with an age or a size of zero it never keeps anything.
+    /// An empty window; with an age or a size of zero it never keeps anything. Rooms have no bound of their own.
     pub fn new(max_age: Duration, max_bytes: usize) -> Self {
+        Self::within(max_age, Bounds { bytes: max_bytes, room_bytes: usize::MAX, tenant_segments: 0 })
+    }
+
+    /// The same within these bounds.
+    pub fn within(max_age: Duration, bounds: Bounds) -> Self {
         let max_age_ms = u64::try_from(max_age.as_millis()).unwrap_or(u64::MAX);
         Self {
             max_age_ms,
@@ -139,16 +145,9 @@ impl Window {
             head: Position::default(),
             filled_up_to: Position::default(),
             unreadable: Position::default(),
-            events: RecentEvents::new(max_bytes),
-            commands: RecentCommands::new(max_age_ms, max_bytes / COMMANDS_FRACTION),
+            events: RecentEvents::new(bounds),
+            commands: RecentCommands::new(max_age_ms, bounds.bytes / COMMANDS_FRACTION),
         }
-    }
-
-    /// Of each room at most so many bytes are kept.
-    #[must_use]
-    pub fn with_room_bytes(mut self, bytes: usize) -> Self {
-        self.events.limit_rooms(bytes);
-        self
     }
 
     /// Forgets everything and takes over a snapshot.

@@ -1,11 +1,13 @@
 //! The kept events of one kind of source, with an index by room (sans-IO). It knows which rooms hold most of the bytes, so
 //! that these give their oldest events away first.
 
+use crate::log::recent_events::ranking::Ranking;
+use crate::log::recent_events::tenants::{Largest, Tenants};
 use crate::model::event::Event;
 use crate::model::names::{Namespace, Room};
 use crate::model::offset::Position;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 /// Events in log order. Their positions tell them apart.
@@ -16,9 +18,9 @@ pub(in crate::log) struct Share {
     len: usize,
     bytes: usize,
     index: HashMap<Namespace, HashMap<Room, RoomEvents>>,
-    /// Rooms with at least `large_from` bytes, by the power of two of these.
-    large: BTreeSet<(u32, Namespace, Room)>,
-    large_from: usize,
+    /// Rooms that stand out, where these have no tenants.
+    large: Ranking<(Namespace, Room)>,
+    tenants: Option<Tenants>,
     /// A room has at most so many bytes.
     room_bytes: usize,
 }
@@ -47,21 +49,12 @@ enum List {
 }
 
 impl Share {
-    /// Empty. Rooms that hold `large_from` bytes stand out.
-    pub(in crate::log) fn new(large_from: usize) -> Self {
-        let (events, index, large) = (VecDeque::new(), HashMap::new(), BTreeSet::new());
-        let room_bytes = usize::MAX;
-        Self { events, len: 0, bytes: 0, index, large, large_from: large_from.max(1), room_bytes }
-    }
-
-    /// No room should have more than `bytes`.
-    pub(in crate::log) fn limit_rooms(&mut self, bytes: usize) {
-        self.room_bytes = bytes;
-    }
-
-    /// Forgets everything.
-    pub(in crate::log) fn clear(&mut self) {
-        *self = Self { room_bytes: self.room_bytes, ..Self::new(self.large_from) };
+    /// Empty. Who holds `large_from` bytes stands out. So many parts of a room's name say which tenant it belongs to; none
+    /// for zero.
+    pub(in crate::log) fn new(large_from: usize, room_bytes: usize, tenant_segments: u8) -> Self {
+        let (events, index, large) = (VecDeque::new(), HashMap::new(), Ranking::new(large_from));
+        let tenants = (tenant_segments > 0).then(|| Tenants::new(tenant_segments, large_from));
+        Self { events, len: 0, bytes: 0, index, large, tenants, room_bytes }
     }
 
     pub(in crate::log) fn bytes(&self) -> usize {
@@ -89,9 +82,19 @@ impl Share {
         over
     }
 
+    /// Takes an event that is older than all others, as [`Self::push`].
+    pub(in crate::log) fn push_oldest(&mut self, event: Arc<Event>) -> bool {
+        let (position, over) = (event.offset.position, self.add_to_rooms(&event));
+        self.events.push_front(Kept { position, pushed_ms: 0, event: Some(event) });
+        over
+    }
+
     /// Adds an event to the sums and the index. Answers whether one of its rooms has too much now.
     fn add_to_rooms(&mut self, event: &Arc<Event>) -> bool {
         let (size, namespace) = (event.size(), &event.draft.namespace);
+        if let Some(tenants) = &mut self.tenants {
+            tenants.add(&event.draft.rooms, event.offset.position, size);
+        }
         let rooms = self.index.entry(namespace.clone()).or_default();
         let mut over = false;
         for room in &event.draft.rooms {
@@ -107,7 +110,7 @@ impl Share {
                 }
             };
             over |= before + size > self.room_bytes;
-            note_size(&mut self.large, self.large_from, (namespace, room), before, before + size);
+            note_size(&mut self.large, &mut self.tenants, (namespace, room), before, before + size);
         }
         self.bytes += size;
         self.len += 1;
@@ -146,8 +149,7 @@ impl Share {
 
     /// The event at this position, if it is still there.
     pub(in crate::log) fn event_at(&self, position: Position) -> Option<&Arc<Event>> {
-        let at = self.events.binary_search_by_key(&position, |kept| kept.position).ok()?;
-        self.events[at].event.as_ref()
+        find(&self.events, position)
     }
 
     /// Where its oldest event is.
@@ -172,10 +174,17 @@ impl Share {
         Some(event)
     }
 
-    /// Drops the oldest event of a room that stands out, one of the largest within a factor of two.
+    /// Drops the oldest event of a room that stands out, one of the largest within a factor of two. Where rooms have tenants,
+    /// of the tenant that stands out: of its largest room, or its oldest.
     pub(in crate::log) fn evict_of_largest(&mut self) -> Option<Arc<Event>> {
-        let (_, namespace, room) = self.large.last()?;
-        let event = self.index.get(namespace)?.get(room)?.list.first()?.clone();
+        let largest = match &mut self.tenants {
+            None => self.large.largest().map(|(namespace, room)| Largest::Room(namespace.clone(), room.clone())),
+            Some(tenants) => tenants.largest(|position| find(&self.events, position).is_some()),
+        };
+        let event = match largest? {
+            Largest::Room(namespace, room) => self.room(&namespace, &room)?.list.first()?.clone(),
+            Largest::At(position) => self.event_at(position)?.clone(),
+        };
         self.give_away(&event);
         Some(event)
     }
@@ -201,7 +210,7 @@ impl Share {
             let Some(events) = rooms.get_mut(room).filter(|events| events.list.contains(position)) else { continue };
             let before = events.bytes;
             events.bytes -= size;
-            note_size(&mut self.large, self.large_from, (namespace, room), before, before - size);
+            note_size(&mut self.large, &mut self.tenants, (namespace, room), before, before - size);
             if !events.list.remove(position) {
                 rooms.remove(room);
             }
@@ -210,33 +219,46 @@ impl Share {
         if rooms.is_empty() {
             self.index.remove(namespace);
         }
+        if let Some(tenants) = &mut self.tenants {
+            tenants.remove(&event.draft.rooms, position, size, |at| find(&self.events, at).is_some());
+        }
+    }
+
+    /// All events, oldest first.
+    pub(in crate::log) fn into_events(self) -> impl Iterator<Item = Arc<Event>> {
+        self.events.into_iter().filter_map(|kept| kept.event)
     }
 
     #[cfg(test)]
     pub(in crate::log) fn capacity(&self) -> (usize, usize) {
-        (self.events.capacity(), self.index.len())
+        (self.events.capacity(), self.index.len() + self.tenants.as_ref().map_or(0, Tenants::len))
     }
 }
 
-/// Puts a room whose size has changed into its place among the large ones. For nearly all events nothing is to be done.
+/// Puts a room whose size has changed into its place among the large ones.
 fn note_size(
-    large: &mut BTreeSet<(u32, Namespace, Room)>,
-    large_from: usize,
+    large: &mut Ranking<(Namespace, Room)>,
+    tenants: &mut Option<Tenants>,
     (namespace, room): (&Namespace, &Room),
     before: usize,
     now: usize,
 ) {
-    let class = |bytes: usize| (bytes >= large_from).then(|| bytes.ilog2());
-    let (before, now) = (class(before), class(now));
-    if before == now {
+    if !large.matters(before, now) {
         return;
     }
-    if let Some(before) = before {
-        large.remove(&(before, namespace.clone(), room.clone()));
+    let ranking = match tenants {
+        None => Some(large),
+        Some(tenants) => tenants.rooms_beside(room),
+    };
+    if let Some(ranking) = ranking {
+        ranking.note(|| (namespace.clone(), room.clone()), before, now);
     }
-    if let Some(now) = now {
-        large.insert((now, namespace.clone(), room.clone()));
-    }
+}
+
+/// The event at a position, unless it was given away.
+fn find(events: &VecDeque<Kept>, position: Position) -> Option<&Arc<Event>> {
+    let at = events.binary_search_by_key(&position, |kept| kept.position).ok()?;
+    events[at].event.as_ref()
 }
 
 /// Gives memory back after a peak, seldom enough that its cost does not count.
