@@ -129,7 +129,7 @@ fn over_the_bytes_it_looks_further_for_those_who_hold_little() {
 }
 
 #[test]
-fn what_everybody_lost_is_told_too() {
+fn what_the_room_of_everybody_lost_is_among_what_is_left_out() {
     let rooms = Arc::new(HashMap::from([("/".into(), HashMap::from([("a".into(), at(10))]))]));
     let (after, up_to) = (at(10), at(50));
     let bounds = Bounds { bytes: 1 << 20, room_bytes: event(1, &[EVERYBODY]).size(), tenant_segments: 0 };

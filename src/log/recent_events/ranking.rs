@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 /// Those that stand out, by the power of two of their bytes. For nearly all changes nothing is to be done.
 #[derive(Debug)]
-pub(in crate::log) struct Ranking<K> {
+pub(super) struct Ranking<K> {
     sizes: BTreeSet<(u32, K)>,
     /// Who has fewer bytes does not stand out.
     from: usize,
@@ -12,22 +12,22 @@ pub(in crate::log) struct Ranking<K> {
 
 impl<K: Ord> Ranking<K> {
     /// Empty. Who has at least so many bytes stands out.
-    pub(in crate::log) fn new(from: usize) -> Self {
+    pub(super) fn new(from: usize) -> Self {
         Self { sizes: BTreeSet::new(), from: from.max(1) }
     }
 
     /// From how many bytes on one stands out.
-    pub(in crate::log) fn from(&self) -> usize {
+    pub(super) fn from(&self) -> usize {
         self.from
     }
 
     /// Whether a change from so many bytes to so many is to be noted.
-    pub(in crate::log) fn matters(&self, before: usize, now: usize) -> bool {
+    pub(super) fn matters(&self, before: usize, now: usize) -> bool {
         self.class(before) != self.class(now)
     }
 
     /// Notes a change that matters.
-    pub(in crate::log) fn note(&mut self, key: impl Fn() -> K, before: usize, now: usize) {
+    pub(super) fn note(&mut self, key: impl Fn() -> K, before: usize, now: usize) {
         if let Some(before) = self.class(before) {
             self.sizes.remove(&(before, key()));
         }
@@ -37,7 +37,7 @@ impl<K: Ord> Ranking<K> {
     }
 
     /// One of the largest, within a factor of two.
-    pub(in crate::log) fn largest(&self) -> Option<&K> {
+    pub(super) fn largest(&self) -> Option<&K> {
         self.sizes.last().map(|(_, key)| key)
     }
 

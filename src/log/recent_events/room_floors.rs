@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// At most so many rooms are remembered, of some 100 bytes each.
-pub(in crate::log) const MAX_ROOMS: usize = 16_384;
+pub(crate) const MAX_ROOMS: usize = 16_384;
 /// A tenant with this fraction of them gets one for all its rooms before others lose anything.
 const TENANT_FRACTION: usize = 16;
 /// Below this, floors that no longer matter are not looked for.
@@ -16,7 +16,7 @@ const FEW: usize = 64;
 
 /// Rooms whose floor is above the window's.
 #[derive(Debug, Default)]
-pub(in crate::log) struct RoomFloors {
+pub(crate) struct RoomFloors {
     floors: HashMap<Namespace, HashMap<Room, Position>>,
     /// Of all rooms of a tenant.
     tenants: HashMap<Arc<str>, Position>,
@@ -30,7 +30,7 @@ pub(in crate::log) struct RoomFloors {
 /// Where there are too many: up to where everything should be forgotten, so that a quarter of the floors that it concerns do
 /// not matter any more.
 #[derive(Debug)]
-pub(in crate::log) enum Overflow {
+pub(crate) enum Overflow {
     /// Of one tenant's rooms.
     Tenant(Arc<str>, Position),
     /// Of all.
@@ -39,12 +39,12 @@ pub(in crate::log) enum Overflow {
 
 impl RoomFloors {
     /// None. So many parts of a room's name are its tenant's.
-    pub(in crate::log) fn new(segments: u8) -> Self {
+    pub(crate) fn new(segments: u8) -> Self {
         Self { segments, ..Self::default() }
     }
 
     /// Everything up to this event is gone from each of its rooms. `floor` is the window's.
-    pub(in crate::log) fn raise(&mut self, event: &Event, floor: Position) {
+    pub(crate) fn raise(&mut self, event: &Event, floor: Position) {
         let Self { floors, tenants, segments, .. } = self;
         if !floors.contains_key(&event.draft.namespace) {
             floors.insert(event.draft.namespace.clone(), HashMap::new());
@@ -63,7 +63,7 @@ impl RoomFloors {
     }
 
     /// Everything up to this position is gone from a room.
-    pub(in crate::log) fn raise_room(&mut self, namespace: &Namespace, room: &Room, at: Position, floor: Position) {
+    pub(crate) fn raise_room(&mut self, namespace: &Namespace, room: &Room, at: Position, floor: Position) {
         let rooms = self.floors.entry(namespace.clone()).or_default();
         let before = rooms.len();
         let known = rooms.entry(room.clone()).or_insert(at);
@@ -73,7 +73,7 @@ impl RoomFloors {
     }
 
     /// Everything up to this position is gone from all rooms of a tenant.
-    pub(in crate::log) fn raise_tenant(&mut self, name: Arc<str>, at: Position) {
+    pub(crate) fn raise_tenant(&mut self, name: Arc<str>, at: Position) {
         let segments = self.segments;
         self.retain(|room, own| own > at || first_segments(room, segments) != &*name);
         let known = self.tenants.entry(name).or_insert(at);
@@ -89,27 +89,27 @@ impl RoomFloors {
     }
 
     /// Whether the events of a room after this position are kept, as far as that room alone is concerned.
-    pub(in crate::log) fn covers(&self, after: Position, namespace: &str, room: &str) -> bool {
+    pub(crate) fn covers(&self, after: Position, namespace: &str, room: &str) -> bool {
         self.of(namespace, room).is_none_or(|floor| after >= floor)
     }
 
     /// Up to where the events of a room are gone, if it has a floor of its own.
-    pub(in crate::log) fn of(&self, namespace: &str, room: &str) -> Option<Position> {
+    pub(crate) fn of(&self, namespace: &str, room: &str) -> Option<Position> {
         let own = self.floors.get(namespace).and_then(|rooms| rooms.get(room)).copied();
         own.max(of_tenant(&self.tenants, self.segments, room))
     }
 
     /// All rooms with a floor that is not their tenant's.
-    pub(in crate::log) fn rooms(&self) -> impl Iterator<Item = (&Namespace, &Room)> {
+    pub(crate) fn rooms(&self) -> impl Iterator<Item = (&Namespace, &Room)> {
         self.floors.iter().flat_map(|(namespace, rooms)| rooms.keys().map(move |room| (namespace, room)))
     }
 
-    pub(in crate::log) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// What to forget where there are too many.
-    pub(in crate::log) fn overflow(&self) -> Option<Overflow> {
+    pub(crate) fn overflow(&self) -> Option<Overflow> {
         if self.len <= MAX_ROOMS {
             return None;
         }
@@ -131,7 +131,7 @@ impl RoomFloors {
     }
 
     /// Forgets what the window's floor says already.
-    pub(in crate::log) fn forget_up_to(&mut self, floor: Position) {
+    pub(crate) fn forget_up_to(&mut self, floor: Position) {
         self.retain(|_, own| own > floor);
         self.tenants.retain(|_, own| *own > floor);
         self.count();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// Events in log order. Their positions tell them apart.
 #[derive(Debug)]
-pub(in crate::log) struct Share {
+pub(crate) struct Share {
     events: VecDeque<Kept>,
     /// How many of `events` are still there.
     len: usize,
@@ -36,7 +36,7 @@ struct Kept {
 
 /// The events of one room.
 #[derive(Debug)]
-pub(in crate::log) struct RoomEvents {
+pub(crate) struct RoomEvents {
     list: List,
     bytes: usize,
 }
@@ -51,39 +51,39 @@ enum List {
 impl Share {
     /// Empty. Who holds `large_from` bytes stands out. So many parts of a room's name say which tenant it belongs to; none
     /// for zero.
-    pub(in crate::log) fn new(large_from: usize, room_bytes: usize, tenant_segments: u8) -> Self {
+    pub(crate) fn new(large_from: usize, room_bytes: usize, tenant_segments: u8) -> Self {
         let (events, index, large) = (VecDeque::new(), HashMap::new(), Ranking::new(large_from));
         let tenants = (tenant_segments > 0).then(|| Tenants::new(tenant_segments, large_from));
         Self { events, len: 0, bytes: 0, index, large, tenants, room_bytes }
     }
 
-    pub(in crate::log) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    pub(in crate::log) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// Number of rooms in the index.
-    pub(in crate::log) fn rooms(&self) -> usize {
+    pub(crate) fn rooms(&self) -> usize {
         self.index.values().map(HashMap::len).sum()
     }
 
     /// The events of a room.
-    pub(in crate::log) fn room(&self, namespace: &str, room: &str) -> Option<&RoomEvents> {
+    pub(crate) fn room(&self, namespace: &str, room: &str) -> Option<&RoomEvents> {
         self.index.get(namespace)?.get(room)
     }
 
     /// Takes the next event. Answers whether one of its rooms has too much now.
-    pub(in crate::log) fn push(&mut self, event: Arc<Event>, now_ms: u64) -> bool {
+    pub(crate) fn push(&mut self, event: Arc<Event>, now_ms: u64) -> bool {
         let (position, over) = (event.offset.position, self.add_to_rooms(&event));
         self.events.push_back(Kept { position, pushed_ms: now_ms, event: Some(event) });
         over
     }
 
     /// Takes an event that is older than all others, as [`Self::push`].
-    pub(in crate::log) fn push_oldest(&mut self, event: Arc<Event>) -> bool {
+    pub(crate) fn push_oldest(&mut self, event: Arc<Event>) -> bool {
         let (position, over) = (event.offset.position, self.add_to_rooms(&event));
         self.events.push_front(Kept { position, pushed_ms: 0, event: Some(event) });
         over
@@ -119,7 +119,7 @@ impl Share {
 
     /// Takes events that were read again, oldest first, each with the time at which it would have been pushed. Those that are
     /// there, or that a room gave away, change nothing. Answers those of which a room has too much now.
-    pub(in crate::log) fn insert(&mut self, events: Vec<(u64, Arc<Event>)>) -> Vec<Arc<Event>> {
+    pub(crate) fn insert(&mut self, events: Vec<(u64, Arc<Event>)>) -> Vec<Arc<Event>> {
         let is_new =
             |event: &Event| self.events.binary_search_by_key(&event.offset.position, |kept| kept.position).is_err();
         let new: Vec<_> = events.into_iter().filter(|(_, event)| is_new(event)).collect();
@@ -140,7 +140,7 @@ impl Share {
     }
 
     /// Drops the oldest event of a room that has too much.
-    pub(in crate::log) fn evict_over(&mut self, namespace: &str, room: &str) -> Option<Arc<Event>> {
+    pub(crate) fn evict_over(&mut self, namespace: &str, room: &str) -> Option<Arc<Event>> {
         let events = self.room(namespace, room).filter(|events| events.bytes > self.room_bytes)?;
         let event = events.list.first()?.clone();
         self.give_away(&event);
@@ -148,12 +148,12 @@ impl Share {
     }
 
     /// The event at this position, if it is still there.
-    pub(in crate::log) fn event_at(&self, position: Position) -> Option<&Arc<Event>> {
+    pub(crate) fn event_at(&self, position: Position) -> Option<&Arc<Event>> {
         find(&self.events, position)
     }
 
     /// Where its oldest event is.
-    pub(in crate::log) fn oldest(&mut self) -> Option<Position> {
+    pub(crate) fn oldest(&mut self) -> Option<Position> {
         while self.events.front().is_some_and(|kept| kept.event.is_none()) {
             self.events.pop_front();
         }
@@ -161,7 +161,7 @@ impl Share {
     }
 
     /// Drops its oldest event if that fits.
-    pub(in crate::log) fn evict_oldest(&mut self, fits: impl FnOnce(Position, u64) -> bool) -> Option<Arc<Event>> {
+    pub(crate) fn evict_oldest(&mut self, fits: impl FnOnce(Position, u64) -> bool) -> Option<Arc<Event>> {
         self.oldest();
         let kept = self.events.front()?;
         if !fits(kept.position, kept.pushed_ms) {
@@ -176,7 +176,7 @@ impl Share {
 
     /// Drops the oldest event of a room that stands out, one of the largest within a factor of two. Where rooms have tenants,
     /// of the tenant that stands out: of its largest room, or its oldest.
-    pub(in crate::log) fn evict_of_largest(&mut self) -> Option<Arc<Event>> {
+    pub(crate) fn evict_of_largest(&mut self) -> Option<Arc<Event>> {
         let largest = match &mut self.tenants {
             None => self.large.largest().map(|(namespace, room)| Largest::Room(namespace.clone(), room.clone())),
             Some(tenants) => tenants.largest(|position| find(&self.events, position).is_some()),
@@ -225,12 +225,12 @@ impl Share {
     }
 
     /// All events, oldest first.
-    pub(in crate::log) fn into_events(self) -> impl Iterator<Item = Arc<Event>> {
+    pub(crate) fn into_events(self) -> impl Iterator<Item = Arc<Event>> {
         self.events.into_iter().filter_map(|kept| kept.event)
     }
 
     #[cfg(test)]
-    pub(in crate::log) fn capacity(&self) -> (usize, usize) {
+    pub(crate) fn capacity(&self) -> (usize, usize) {
         (self.events.capacity(), self.index.len() + self.tenants.as_ref().map_or(0, Tenants::len))
     }
 }
@@ -280,14 +280,14 @@ impl RoomEvents {
     }
 
     /// The index of the first event after a position.
-    pub(in crate::log) fn first_after(&self, position: Position) -> usize {
+    pub(crate) fn first_after(&self, position: Position) -> usize {
         match &self.list {
             List::One(event) => usize::from(event.offset.position <= position),
             List::Many(events) => events.partition_point(|event| event.offset.position <= position),
         }
     }
 
-    pub(in crate::log) fn get(&self, at: usize) -> Option<&Arc<Event>> {
+    pub(crate) fn get(&self, at: usize) -> Option<&Arc<Event>> {
         match &self.list {
             List::One(event) => (at == 0).then_some(event),
             List::Many(events) => events.get(at),

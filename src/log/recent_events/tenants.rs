@@ -12,7 +12,7 @@ const FEW: usize = 64;
 
 /// All that have events in the share.
 #[derive(Debug)]
-pub(in crate::log) struct Tenants {
+pub(super) struct Tenants {
     segments: u8,
     all: HashMap<Arc<str>, Tenant>,
     large: Ranking<Arc<str>>,
@@ -31,7 +31,7 @@ struct Tenant {
 
 /// Whose oldest event goes first.
 #[derive(Debug)]
-pub(in crate::log) enum Largest {
+pub(super) enum Largest {
     /// That of a room.
     Room(Namespace, Room),
     /// The event at this position, of a tenant none of whose rooms stands out.
@@ -40,12 +40,12 @@ pub(in crate::log) enum Largest {
 
 impl Tenants {
     /// None. So many parts of a name, at least one, tell tenants apart; who has `large_from` bytes stands out.
-    pub(in crate::log) fn new(segments: u8, large_from: usize) -> Self {
+    pub(super) fn new(segments: u8, large_from: usize) -> Self {
         Self { segments, all: HashMap::new(), large: Ranking::new(large_from) }
     }
 
     /// An event of so many bytes is there.
-    pub(in crate::log) fn add(&mut self, rooms: &[Room], at: Position, bytes: usize) {
+    pub(super) fn add(&mut self, rooms: &[Room], at: Position, bytes: usize) {
         let Self { segments, all, large } = self;
         each(*segments, rooms, |name| {
             let tenant = match all.get_mut(name) {
@@ -61,13 +61,7 @@ impl Tenants {
     }
 
     /// An event is gone. `is_there` says where events still are.
-    pub(in crate::log) fn remove(
-        &mut self,
-        rooms: &[Room],
-        at: Position,
-        bytes: usize,
-        is_there: impl Fn(Position) -> bool,
-    ) {
+    pub(super) fn remove(&mut self, rooms: &[Room], at: Position, bytes: usize, is_there: impl Fn(Position) -> bool) {
         let Self { segments, all, large } = self;
         each(*segments, rooms, |name| {
             let Some(tenant) = all.get_mut(name) else { return };
@@ -86,12 +80,12 @@ impl Tenants {
     }
 
     /// The ranking of the rooms that a room is among.
-    pub(in crate::log) fn rooms_beside(&mut self, room: &str) -> Option<&mut Ranking<(Namespace, Room)>> {
+    pub(super) fn rooms_beside(&mut self, room: &str) -> Option<&mut Ranking<(Namespace, Room)>> {
         self.all.get_mut(first_segments(room, self.segments)).map(|tenant| &mut tenant.rooms)
     }
 
     /// What goes first: of the largest tenant, if one stands out, the oldest event of its largest room, or its oldest event.
-    pub(in crate::log) fn largest(&mut self, is_there: impl Fn(Position) -> bool) -> Option<Largest> {
+    pub(super) fn largest(&mut self, is_there: impl Fn(Position) -> bool) -> Option<Largest> {
         let tenant = self.all.get_mut(self.large.largest()?)?;
         match tenant.rooms.largest() {
             Some((namespace, room)) => Some(Largest::Room(namespace.clone(), room.clone())),
@@ -100,7 +94,7 @@ impl Tenants {
     }
 
     #[cfg(test)]
-    pub(in crate::log) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.all.len()
     }
 }
