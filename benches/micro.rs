@@ -43,7 +43,7 @@ fn offset(ms: u64) -> Offset {
 fn event(ms: u64) -> Arc<Event> {
     let args = Args::one(MESSAGE).expect("valid JSON");
     let draft = Draft::new(&format!("conversation:{}", ms % ROOMS), "new_message", args, Source::Http);
-    Arc::new(Event { offset: offset(ms), draft, accepted_us: 0 })
+    Arc::new(Event { offset: offset(ms), draft, accepted_us: 0, after: None })
 }
 
 fn rooms(criterion: &mut Criterion) {

@@ -79,6 +79,7 @@ pub struct Metrics {
     /// Age of the newest event when the tail delivered it.
     pub tail_lag: Gauge,
     line_lag: GaugeVec,
+    log_read: [IntCounter; 2],
     /// Entries that waited in vain for another line of the log.
     pub out_of_order: IntCounter,
     /// 1 while both the appends and the tail reach Redis.
@@ -133,6 +134,11 @@ impl Metrics {
             make.counters("roomcast_publish_answers_total", "Answers to POST /publish, by HTTP status.", &["status"])?;
         let memory = make.gauges("roomcast_memory_bytes", "Memory held for clients, by kind.", &["kind"])?;
         let refusals = make.counters("roomcast_refusals_total", "Refusals of all kinds, by reason.", &["reason"])?;
+        let log_read = make.counters(
+            "roomcast_log_read_total",
+            "Events that this node read from the log, by whether anybody here wanted them.",
+            &["result"],
+        )?;
         let telemetry_dropped = make.counters(
             "roomcast_telemetry_dropped_total",
             "Spans that no receiver of telemetry has, by reason.",
@@ -205,6 +211,7 @@ impl Metrics {
                 "Age of the newest event when its line of a log with partitions was read.",
                 &["line"],
             )?,
+            log_read: ["wanted", "unwanted"].map(|result| log_read.with_label_values(&[result])),
             out_of_order: make.counter(
                 "roomcast_log_out_of_order_total",
                 "Entries that were delivered before what they come after on another line of the log.",
@@ -387,6 +394,13 @@ impl Metrics {
     pub fn backfill(&self, result: &'static str, entries: u64) {
         self.backfills.with_label_values(&[result]).inc();
         self.backfill_entries.inc_by(entries);
+    }
+
+    /// Counts events that the log's tail read: those that some session here, or a room that is kept, needs, and all others.
+    pub fn log_read(&self, wanted: u64, unwanted: u64) {
+        let [of_wanted, of_unwanted] = &self.log_read;
+        of_wanted.inc_by(wanted);
+        of_unwanted.inc_by(unwanted);
     }
 
     /// Counts clients that got a gap.

@@ -8,6 +8,7 @@ mod redis_server;
 
 use log_node::{DEADLINE, LONG, Node, SHORT, draft, names};
 use redis_server::RedisServer;
+use roomcast::log::backfill::PastRange;
 use roomcast::log::config::RecoveryConfig;
 use roomcast::log::{AppendError, LogStatus};
 use roomcast::model::draft::{Draft, Source};
@@ -60,6 +61,39 @@ async fn entries_of_others_are_delivered_and_malformed_ones_become_dead_letters_
     assert_eq!(counted(&nodes[0]).unwrap() + counted(&nodes[1]).unwrap(), 4);
     Node::redis(&server.url(), "roomcast").tail.wait_reset(1).await;
     assert_eq!(server.run::<usize>(&["XLEN", "roomcast:dead"]), 4, "a node that reads them again adds none");
+}
+
+/// A program whose writes Redis takes late, all at once, has added the same event several times.
+#[tokio::test]
+async fn a_repeated_id_of_another_program_counts_once_for_whoever_reads_the_stream_again() {
+    let server = RedisServer::start();
+    let node = Node::redis(&server.url(), "roomcast");
+    let begun = node.tail.wait_reset(1).await;
+    let before = node.stored(draft("before")).await;
+    for _ in 0..4 {
+        server.run::<String>(&["XADD", "roomcast:events", "*", "room", "r", "event", "once", "id", "same"]);
+    }
+    let last = node.stored(draft("last")).await;
+    node.tail.wait_event("last").await;
+    let past = |after| PastRange {
+        line: begun.line,
+        epoch: begun.epoch,
+        after,
+        up_to: last.position,
+        rooms: Arc::default(),
+        all: true,
+        max_bytes: 1 << 20,
+        room_bytes: 1 << 20,
+    };
+    let read = node.log.read_past(past(before.position), LONG).await.unwrap();
+    assert_eq!(names(&read.events), ["once", "last"]);
+    let once = read.events[0].offset.position;
+    let read = node.log.read_past(past(once), LONG).await.unwrap();
+    assert_eq!(names(&read.events), ["last"], "the first one is before that part");
+    let late = Node::redis(&server.url(), "roomcast");
+    assert_eq!(names(&late.tail.wait_reset(1).await.history), ["before", "once", "last"]);
+    let read = late.log.read_past(past(before.position), LONG).await.unwrap();
+    assert_eq!(names(&read.events), ["once", "last"]);
 }
 
 #[tokio::test]

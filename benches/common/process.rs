@@ -3,6 +3,7 @@
 use super::token::SECRET;
 use super::until;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -109,6 +110,11 @@ impl Server {
     pub(crate) fn cpu(&self) -> Duration {
         cpu(self.pid())
     }
+
+    /// CPU time of each of its threads so far.
+    pub(crate) fn threads(&self) -> BTreeMap<OsString, Duration> {
+        threads(self.pid())
+    }
 }
 
 fn is_ready(address: SocketAddr) -> bool {
@@ -197,15 +203,20 @@ impl Redis {
     }
 }
 
-/// CPU time of all threads of a process so far, to the nanosecond (proc(5), `schedstat`): user, system, and the
-/// network stack's work done on its behalf. Threads that have ended are not in it; ours live as long as their process.
+/// CPU time of all threads of a process so far, as in [`threads`].
 pub(crate) fn cpu(pid: u32) -> Duration {
+    threads(pid).into_values().sum()
+}
+
+/// CPU time of each thread of a process so far, to the nanosecond (proc(5), `schedstat`): user, system, and the network
+/// stack's work done on its behalf. Threads that have ended are not in it; ours live as long as their process.
+fn threads(pid: u32) -> BTreeMap<OsString, Duration> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the process runs");
     let of_task = |task: fs::DirEntry| {
         let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
-        text.split(' ').next()?.parse::<u64>().ok()
+        Some((task.file_name(), Duration::from_nanos(text.split(' ').next()?.parse().ok()?)))
     };
-    Duration::from_nanos(tasks.flatten().filter_map(of_task).sum())
+    tasks.flatten().filter_map(of_task).collect()
 }
 
 /// Resident bytes of a process (proc(5), `smaps_rollup`): all of them, and those that are its alone.

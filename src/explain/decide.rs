@@ -4,14 +4,18 @@ use crate::explain::history::{End, Reset};
 use crate::explain::stamp::Stamp;
 use crate::model::close::CloseReason;
 use crate::model::names::Room;
-use crate::model::offset::Position;
+use crate::model::offset::{Offset, Position};
+use crate::model::partition::Line;
+use crate::model::place::Place;
 use crate::model::session_note::{LeftBy, SessionNote};
 use crate::session::changes::Change;
 
 /// The event.
 #[derive(Clone, Copy, Debug)]
 pub struct EventFacts<'a> {
-    /// Where it is in the log.
+    /// Its line of the log.
+    pub line: Line,
+    /// Where it is on that.
     pub position: Position,
     /// The rooms that it went to.
     pub rooms: &'a [Room],
@@ -19,9 +23,21 @@ pub struct EventFacts<'a> {
     pub except: &'a [Room],
 }
 
-/// One stay of a session on a shard: between two connections of its client.
+impl EventFacts<'_> {
+    /// A place on its line.
+    fn position_of(&self, place: &Place) -> Position {
+        place.on(self.line).unwrap_or_default().position
+    }
+
+    /// Whether it came before a change of rooms.
+    fn is_before(&self, change: &Change) -> bool {
+        change.on(self.line).is_some_and(|after| after >= self.position)
+    }
+}
+
+/// One stay of a session on a shard: between two connections of its client. Positions are those of the event's line.
 pub struct Facts<'a> {
-    /// Where in the log the session began.
+    /// Where the session began; the start of the line where that is not known.
     pub began: Position,
     /// When this stay began, in Unix milliseconds.
     pub since_ms: u64,
@@ -122,7 +138,7 @@ enum Membership {
 
 /// A session continued from an earlier position than that at which it came.
 struct Resumed<'a> {
-    at: Stamp,
+    at_ms: u64,
     after: Position,
     room: Option<&'a Room>,
 }
@@ -134,7 +150,7 @@ impl Facts<'_> {
         if let Some((at, code)) = self.gap(event) {
             return Outcome::Gap(code, at);
         }
-        if let Some(end) = self.end.filter(|end| end.at.position < position) {
+        if let Some(end) = self.end.filter(|end| end.at.on(event.line) < position) {
             return Outcome::EndedBefore(end.reason, end.at.unix_ms);
         }
         let resumed = self.resumed(event);
@@ -145,7 +161,7 @@ impl Facts<'_> {
             // It asked for the past of the rooms that it joined.
             Some(Resumed { room: Some(joined), .. }) if *joined == room => Membership::Inside,
             Some(_) if !self.is_lasting => self.membership_now(room),
-            _ => self.membership(room, position),
+            _ => self.membership(room, event),
         };
         let of_rooms: Vec<Membership> = event.rooms.iter().map(inside).collect();
         if !of_rooms.contains(&Membership::Inside) {
@@ -158,8 +174,8 @@ impl Facts<'_> {
             return Outcome::Excepted(except.clone());
         }
         match &resumed {
-            Some(Resumed { at, after, .. }) if position <= *after => Outcome::HadIt(at.unix_ms),
-            _ => self.delivery(position, resumed.map(|resumed| resumed.at)),
+            Some(Resumed { at_ms, after, .. }) if position <= *after => Outcome::HadIt(*at_ms),
+            _ => self.delivery(event, resumed.map(|resumed| resumed.at_ms)),
         }
     }
 
@@ -167,9 +183,10 @@ impl Facts<'_> {
         if (self.is_in)(room) { Membership::Inside } else { Membership::Outside }
     }
 
-    /// Whether it was in a room when the event at this position came.
-    fn membership(&self, room: &Room, position: Position) -> Membership {
-        let later = self.changes.iter().find(|change| change.after >= position && change.room == *room);
+    /// Whether it was in a room when the event came.
+    fn membership(&self, room: &Room, event: &EventFacts<'_>) -> Membership {
+        let position = event.position;
+        let later = self.changes.iter().find(|change| event.is_before(change) && change.room == *room);
         match later {
             // Before its first later change it was the other way round.
             Some(change) if position > self.known_from => match change.joined {
@@ -184,13 +201,13 @@ impl Facts<'_> {
 
     /// The last time at which it continued from an earlier position with a room of the event's, if the event had come by then.
     fn resumed(&self, event: &EventFacts<'_>) -> Option<Resumed<'_>> {
-        let mut notes = self.notes.iter().rev().filter(|(at, _)| at.position >= event.position);
-        notes.find_map(|(at, note)| match note {
-            SessionNote::Resumed { after, room: None } => Some(Resumed { at: *at, after: *after, room: None }),
+        let mut notes = self.notes.iter().rev().filter(|(at, _)| at.on(event.line) >= event.position);
+        notes.find_map(|(at, note)| {
+            let SessionNote::Resumed { after, room } = note else { return None };
+            let after = event.position_of(after);
             // Of a single room nothing is said about what its client had before.
-            SessionNote::Resumed { after, room: Some(room) } => (*after < event.position && event.rooms.contains(room))
-                .then_some(Resumed { at: *at, after: *after, room: Some(room) }),
-            _ => None,
+            let concerns = |room: &Room| after < event.position && event.rooms.contains(room);
+            room.as_ref().is_none_or(concerns).then_some(Resumed { at_ms: at.unix_ms, after, room: room.as_ref() })
         })
     }
 
@@ -203,14 +220,17 @@ impl Facts<'_> {
         let is_one = |room: &Option<Room>| room.as_ref().is_none_or(|room| event.rooms.contains(room));
         let told = self.notes.iter().rev().find_map(|(at, note)| match note {
             SessionNote::Gap { code, room, after } if is_one(room) => {
-                covers(at.position, after.unwrap_or_default()).then_some((at.unix_ms, *code))
+                let after = after.as_ref().map_or_else(Position::default, |after| event.position_of(after));
+                covers(at.on(event.line), after).then_some((at.unix_ms, *code))
             }
             _ => None,
         });
-        let reset = self
-            .resets
-            .iter()
-            .find(|reset| reset.at.unix_ms >= self.since_ms && covers(reset.to.position, reset.at.position));
+        let is_it = |reset: &&Reset| {
+            reset.to.line == event.line
+                && reset.at.unix_ms >= self.since_ms
+                && covers(reset.to.position, reset.at.on(event.line))
+        };
+        let reset = self.resets.iter().find(is_it);
         told.or_else(|| reset.map(|reset| (reset.at.unix_ms, "log_reset")))
     }
 
@@ -218,16 +238,18 @@ impl Facts<'_> {
     fn outside(&self, event: &EventFacts<'_>) -> Outcome {
         let concerns = |room: &Room| event.rooms.contains(room);
         let left = self.notes.iter().rev().find_map(|(at, note)| match note {
-            SessionNote::Left { room, by } if concerns(room) && at.position < event.position => {
+            SessionNote::Left { room, by } if concerns(room) && at.on(event.line) < event.position => {
                 Some(Outcome::LeftBefore(at.unix_ms, *by))
             }
             _ => None,
         });
         let joined_ms = self.notes.iter().find_map(|(at, note)| match note {
-            SessionNote::Joined { room, .. } if concerns(room) && at.position >= event.position => Some(at.unix_ms),
+            SessionNote::Joined { room, .. } if concerns(room) && at.on(event.line) >= event.position => {
+                Some(at.unix_ms)
+            }
             _ => None,
         });
-        let joins = |change: &Change| change.joined && concerns(&change.room) && change.after >= event.position;
+        let joins = |change: &Change| change.joined && concerns(&change.room) && event.is_before(change);
         match left {
             _ if joined_ms.is_some() || self.changes.iter().any(joins) => Outcome::JoinedLater(joined_ms),
             Some(left) => left,
@@ -236,15 +258,17 @@ impl Facts<'_> {
     }
 
     /// It was to get the event.
-    fn delivery(&self, position: Position, resumed: Option<Stamp>) -> Outcome {
-        let reached = || match resumed {
-            Some(at) => Outcome::Replayed(at.unix_ms),
+    fn delivery(&self, event: &EventFacts<'_>, resumed_ms: Option<u64>) -> Outcome {
+        let position = event.position;
+        let reached = || match resumed_ms {
+            Some(at_ms) => Outcome::Replayed(at_ms),
             None => Outcome::Delivered(self.written_ms),
         };
         if let Some(end) = self.end {
-            let is_lost = end.lost_from.is_some_and(|from| position >= from);
-            let is_unsent = end.unsent_from.is_some_and(|from| position >= from);
-            return match end.behind {
+            let is_from = |first: &Offset| first.line == event.line && position >= first.position;
+            let is_lost = end.lost_from.iter().any(is_from);
+            let is_unsent = end.unsent_from.iter().any(is_from);
+            return match end.behind.as_ref().map(|behind| event.position_of(behind)) {
                 _ if is_lost => Outcome::Dropped(end.reason, end.at.unix_ms),
                 Some(behind) if position > behind => Outcome::Dropped(end.reason, end.at.unix_ms),
                 _ if is_unsent => Outcome::Waiting(Waiting::Outbox),

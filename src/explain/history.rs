@@ -10,6 +10,8 @@ use crate::model::millis::whole_millis;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::{Offset, Position};
+use crate::model::partition::Line;
+use crate::model::place::Place;
 use crate::model::provenance::Provenance;
 use crate::model::session_note::SessionNote;
 use crate::model::transport::{Protocol, Transport};
@@ -40,11 +42,11 @@ pub struct End {
     /// Why.
     pub reason: CloseReason,
     /// The position up to which the session had everything, if it was behind.
-    pub behind: Option<Position>,
-    /// The first event that waited in the outbox.
-    pub unsent_from: Option<Position>,
-    /// The first event that was lost with the outbox.
-    pub lost_from: Option<Position>,
+    pub behind: Option<Box<Place>>,
+    /// The first event of each line that waited in the outbox.
+    pub unsent_from: Vec<Offset>,
+    /// The first event of each line that was lost with the outbox.
+    pub lost_from: Vec<Offset>,
     /// Until when it may resume, in Unix milliseconds.
     pub resumable_until_ms: Option<u64>,
 }
@@ -64,8 +66,8 @@ pub struct Ended {
     pub address: Option<IpAddr>,
     /// When this stay began, in Unix milliseconds.
     pub since_ms: u64,
-    /// Where in the log the session began.
-    pub began: Offset,
+    /// Where in the log the session began, on the lines of its first rooms.
+    pub began: Place,
     /// How it ended.
     pub end: End,
     /// Its rooms at the end.
@@ -104,7 +106,7 @@ pub struct TurnedAway {
 }
 
 /// The log went on elsewhere, and clients that were connected may have missed events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reset {
     /// Where the shard was, and when.
     pub at: Stamp,
@@ -117,7 +119,8 @@ pub struct History {
     ended: Ring<(Box<str>, Ended)>,
     notes: Ring<SessionNote>,
     turned_away: Ring<(Box<str>, TurnedAway)>,
-    turns: Turns,
+    /// Of each line that events were written of.
+    turns: Vec<Turns>,
     skipped: HashMap<SessionKey, Skipped>,
     resets: VecDeque<Reset>,
     /// Ended sessions with events in the outbox of a connection that is still closing.
@@ -138,7 +141,7 @@ impl History {
             ended: Ring::new(bytes, max_age_ms, ENDED_PER_USER),
             notes: Ring::new(bytes, max_age_ms, NOTES_PER_SESSION),
             turned_away: Ring::new(bytes / TURNED_AWAY_PART, max_age_ms, TURNED_AWAY_PER_USER),
-            turns: Turns::default(),
+            turns: Vec::new(),
             skipped: HashMap::new(),
             resets: VecDeque::new(),
             closing: HashMap::new(),
@@ -154,9 +157,15 @@ impl History {
         self.is_on
     }
 
-    /// Remembers what happened to a session. Its beginning and its end are not among it: [`History::ended`].
+    /// Remembers what happened to a session. Its end is not among it ([`History::ended`]), and its beginning only where the
+    /// log has partitions: the session knows only where it began on those of its first rooms.
     pub fn note(&mut self, session: Id, at: Stamp, note: SessionNote) {
-        if !self.is_on || matches!(note, SessionNote::Began | SessionNote::Closed { .. }) {
+        let is_known = match note {
+            SessionNote::Began => !at.has_partitions(),
+            SessionNote::Closed { .. } => true,
+            _ => false,
+        };
+        if !self.is_on || is_known {
             return;
         }
         let room = match &note {
@@ -175,8 +184,8 @@ impl History {
         if !self.is_on {
             return;
         }
-        let (owner, at, size) = (self.hasher.hash_one(user), ended.end.at, ended.size(user));
-        let waits = ended.end.unsent_from.is_some();
+        let (owner, at, size) = (self.hasher.hash_one(user), ended.end.at.clone(), ended.size(user));
+        let waits = !ended.end.unsent_from.is_empty();
         let number = self.ended.push(owner, at, size, (user.into(), ended));
         if waits {
             self.closing.entry(connection).or_default().push(number);
@@ -201,11 +210,15 @@ impl History {
         self.closing.contains_key(&connection)
     }
 
-    /// The rest of a closing connection's outbox, from this event on, was dropped.
-    pub fn lost(&mut self, connection: ConnectionKey, from: Position) {
+    /// The rest of a closing connection's outbox, from this event of each line on, was dropped.
+    pub fn lost(&mut self, connection: ConnectionKey, from: &[Offset]) {
         for number in self.closing.get(&connection).into_iter().flatten() {
-            if let Some((_, ended)) = self.ended.get_mut(*number) {
-                ended.end.lost_from = Some(ended.end.lost_from.map_or(from, |known| known.min(from)));
+            let Some((_, ended)) = self.ended.get_mut(*number) else { continue };
+            for first in from {
+                match ended.end.lost_from.iter_mut().find(|known| known.line == first.line) {
+                    Some(known) => known.position = known.position.min(first.position),
+                    None => ended.end.lost_from.push(*first),
+                }
             }
         }
     }
@@ -214,14 +227,19 @@ impl History {
     pub fn closed(&mut self, connection: ConnectionKey) {
         for number in self.closing.remove(&connection).into_iter().flatten() {
             if let Some((_, ended)) = self.ended.get_mut(number) {
-                ended.end.unsent_from = None;
+                ended.end.unsent_from = Vec::new();
             }
         }
     }
 
-    /// Events up to this position are written, or wait because their clients are slow.
-    pub fn wrote(&mut self, up_to: Position, unix_ms: u64) {
-        self.turns.note(up_to, unix_ms);
+    /// Events of a line up to this offset are written, or wait because their clients are slow.
+    pub fn wrote(&mut self, up_to: Offset, unix_ms: u64) {
+        while self.turns.len() <= up_to.line.index() {
+            // The number is at most that of a line.
+            let line = Line::new(self.turns.len() as u8).unwrap_or_default();
+            self.turns.push(Turns::new(line));
+        }
+        self.turns[up_to.line.index()].note(up_to.position, unix_ms);
     }
 
     /// A session did not get a volatile event.
@@ -244,10 +262,10 @@ impl History {
         self.skipped.get(&key).copied().unwrap_or_default()
     }
 
-    /// The log begins anew.
+    /// A line of the log begins anew.
     pub fn reset(&mut self, at: Stamp, to: Offset) {
-        self.turns.clear();
-        if at.position == Position::default() {
+        self.turns.get_mut(to.line.index()).into_iter().for_each(Turns::clear);
+        if at.on(to.line) == Position::default() {
             // The first time: there were no clients.
             return;
         }
@@ -262,9 +280,9 @@ impl History {
         self.resets.iter()
     }
 
-    /// When the event at this position was written to those who received it.
-    pub fn written_at(&self, position: Position) -> Option<u64> {
-        self.turns.at(position)
+    /// When the event at this offset was written to those who received it.
+    pub fn written_at(&self, offset: Offset) -> Option<u64> {
+        self.turns.get(offset.line.index())?.at(offset.position)
     }
 
     /// Forgets what is too old.
@@ -278,8 +296,7 @@ impl History {
     pub fn notes_of(&self, session: Id) -> (Vec<(Stamp, SessionNote)>, Stamp) {
         let owner = self.hasher.hash_one(session);
         if !self.is_on {
-            let never = Position { ms: u64::MAX, seq: u64::MAX };
-            return (Vec::new(), Stamp { unix_ms: u64::MAX, position: never });
+            return (Vec::new(), Stamp::never());
         }
         (self.notes.of(owner).map(|(at, note)| (at, note.clone())).collect(), self.notes.forgotten(owner))
     }

@@ -54,7 +54,7 @@ impl<T> Ring<T> {
 
     /// Adds what happened now to somebody, of so many bytes. Answers its number.
     pub(super) fn push(&mut self, owner: u64, at: Stamp, bytes: usize, value: T) -> u64 {
-        let (number, bytes) = (self.next, bytes + OVERHEAD);
+        let (number, bytes, now_ms) = (self.next, bytes + OVERHEAD + at.size(), at.unix_ms);
         self.next += 1;
         self.items.push_back(Item { number, owner, at, bytes, value: Some(value) });
         self.len += 1;
@@ -66,7 +66,7 @@ impl<T> Ring<T> {
         {
             self.take(oldest, true);
         }
-        self.expire(at.unix_ms);
+        self.expire(now_ms);
         number
     }
 
@@ -110,7 +110,9 @@ impl<T> Ring<T> {
             Some(own) => &mut own.forgotten,
             None => &mut self.forgotten,
         };
-        *forgotten = (*forgotten).max(item.at);
+        if item.at > *forgotten {
+            *forgotten = item.at.clone();
+        }
     }
 
     /// What happened to somebody, oldest first.
@@ -119,7 +121,7 @@ impl<T> Ring<T> {
         numbers.filter_map(|number| {
             let index = self.items.binary_search_by_key(number, |item| item.number).ok()?;
             let item = &self.items[index];
-            Some((item.at, item.value.as_ref()?))
+            Some((item.at.clone(), item.value.as_ref()?))
         })
     }
 
@@ -131,7 +133,8 @@ impl<T> Ring<T> {
 
     /// Everything of this owner after this is still known.
     pub(super) fn forgotten(&self, owner: u64) -> Stamp {
-        self.owners.get(&owner).map_or(self.forgotten, |own| own.forgotten.max(self.forgotten))
+        let own = self.owners.get(&owner).map(|own| &own.forgotten);
+        own.map_or(&self.forgotten, |own| own.max(&self.forgotten)).clone()
     }
 
     #[cfg(test)]
@@ -143,10 +146,10 @@ impl<T> Ring<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::offset::Position;
+    use crate::model::place::Place;
 
     fn at(unix_ms: u64) -> Stamp {
-        Stamp { unix_ms, position: Position { ms: unix_ms, seq: 0 } }
+        Stamp::new(unix_ms, &Place::default())
     }
 
     fn of(ring: &Ring<u64>, owner: u64) -> Vec<u64> {

@@ -1,22 +1,30 @@
-//! When which part of the log was written to the clients of a shard: one small record for each turn of deliveries.
+//! When which part of a line of the log was written to the clients of a shard: one small record for each turn of deliveries.
 
 use crate::model::offset::Position;
+use crate::model::partition::Line;
 use std::collections::VecDeque;
 
 /// Turns that are closer together than this become one record.
 const STEP_MS: u64 = 10;
 /// Records: with one each [`STEP_MS`] for the whole of a default recovery window, 400 KB.
 const MAX: usize = 16_384;
+/// The same for a partition, of which there may be many: for 20 s and more, or 50 KB.
+const MAX_OF_PARTITION: usize = 2_048;
 
 /// See the module.
-#[derive(Default)]
 pub(super) struct Turns {
+    max: usize,
     /// Up to where, and when, in Unix milliseconds. Both grow.
     list: VecDeque<(Position, u64)>,
     forgotten: Option<Position>,
 }
 
 impl Turns {
+    pub(super) fn new(line: Line) -> Self {
+        let max = if line == Line::CONTROL { MAX } else { MAX_OF_PARTITION };
+        Self { max, list: VecDeque::new(), forgotten: None }
+    }
+
     /// What was delivered up to this position is written, or waits because its client is slow.
     pub(super) fn note(&mut self, up_to: Position, unix_ms: u64) {
         if let Some((last, at)) = self.list.back_mut()
@@ -25,7 +33,7 @@ impl Turns {
             *last = (*last).max(up_to);
             return;
         }
-        if self.list.len() == MAX {
+        if self.list.len() == self.max {
             self.forgotten = self.list.pop_front().map(|(position, _)| position);
         }
         self.list.push_back((up_to, unix_ms));
@@ -42,7 +50,7 @@ impl Turns {
 
     /// Forgets everything: the log begins anew.
     pub(super) fn clear(&mut self) {
-        *self = Self::default();
+        (self.list, self.forgotten) = Default::default();
     }
 }
 
@@ -56,7 +64,7 @@ mod tests {
 
     #[test]
     fn an_event_was_written_with_the_first_turn_that_came_to_it() {
-        let mut turns = Turns::default();
+        let mut turns = Turns::new(Line::CONTROL);
         turns.note(position(10), 100);
         turns.note(position(12), 105);
         turns.note(position(20), 130);
@@ -69,7 +77,7 @@ mod tests {
 
     #[test]
     fn bounded() {
-        let mut turns = Turns::default();
+        let mut turns = Turns::new(Line::CONTROL);
         (0..2 * MAX as u64).for_each(|n| turns.note(position(n), n * STEP_MS));
         assert_eq!((turns.list.len(), turns.at(position(MAX as u64 - 1))), (MAX, None));
         assert_eq!(turns.at(position(MAX as u64)), Some(MAX as u64 * STEP_MS));

@@ -89,11 +89,12 @@ pub async fn handle_asking(
             if since.is_some() && overload::refuse_replay(local, key, id.as_deref()) {
                 return None;
             }
+            let room = room.into();
             if let Some(after) = since.as_deref().and_then(Place::parse) {
                 local.shard.history_read().await;
-                local.shard.catch_up_with(&after).await;
+                local.shard.catch_up_with_rooms(&after, std::slice::from_ref(&room)).await;
             }
-            join(local, key, session, room.into(), since.as_deref(), id.as_deref(), ask).await;
+            join(local, key, session, room, since.as_deref(), id.as_deref(), ask).await;
         }
         ClientMessage::Leave { room, id } => leave(local, key, session, &room, id.as_deref()).await,
         ClientMessage::Event { event, args, id } => {
@@ -279,10 +280,10 @@ async fn join(
         missed
     });
     local.shard.join(session, rooms.iter().zip(by), &mut reserved);
-    let here = local.shard.place_of(&rooms);
+    let here = local.shard.position();
     let [room] = &rooms;
     if let Some(Err(lost)) = &missed {
-        let after = since.and_then(Place::parse).map(|place| place.control().position);
+        let after = since.and_then(Place::parse).map(Box::new);
         local.shard.note(session, SessionNote::Gap { code: lost.code(), room: Some(room.clone()), after });
     }
     // What is replayed comes behind this message, so until then the client's resume point is still its own.
@@ -294,9 +295,8 @@ async fn join(
     let recovered = missed.as_ref().map(Result::is_ok);
     local.shard.push_json(key, &plain_ws::joined(room, offset.as_deref(), recovered, id));
     if let Some(Ok(Some(past))) = missed {
-        local
-            .shard
-            .note(session, SessionNote::Resumed { after: past.after.control().position, room: Some(room.clone()) });
+        let after = Box::new(past.after.clone());
+        local.shard.note(session, SessionNote::Resumed { after, room: Some(room.clone()) });
         local.shard.replay_past(session, room, &past.after, past.up_to.as_ref());
     }
 }

@@ -190,10 +190,8 @@ pub fn go_on(
     session.last = parked.last;
     session.changes = parked.changes.clone();
     let key = session_start::admit(local, session, parked.memberships(), reserved);
-    local.shard.note(
-        key,
-        SessionNote::Resumed { after: missed.place(&local.shard.position()).control().position, room: None },
-    );
+    let after = Box::new(missed.place(&local.shard.position()));
+    local.shard.note(key, SessionNote::Resumed { after, room: None });
     local.shard.begin_replay(key, missed);
     key
 }

@@ -32,7 +32,7 @@ pub fn send_to_session(local: &LocalNode, session: SessionKey, message: &Message
         return;
     }
     let draft = Draft::new(&id, &message.event, message.args.clone(), Source::Client);
-    let event = Event { offset: here.control(), draft, accepted_us: 0 };
+    let event = Event { offset: here.control(), draft, accepted_us: 0, after: None };
     let here = here.to_string();
     match protocol {
         Protocol::PlainWs => local.shard.push_json(key, &plain_ws::event_at(&event, &id, &here)),

@@ -204,7 +204,7 @@ async fn connect(local: &Rc<LocalNode>, key: ConnectionKey, namespace: Namespace
         },
     };
     if let Some(lost) = lost {
-        let after = handshake.offset.as_deref().and_then(Place::parse).map(|place| place.control().position);
+        let after = handshake.offset.as_deref().and_then(Place::parse).map(Box::new);
         local.shard.note(session, SessionNote::Gap { code: lost.code(), room: None, after });
     }
     rule_runner::run_connection(local, session, &namespace).await;

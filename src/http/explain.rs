@@ -10,7 +10,7 @@ use crate::http::presence::is_user;
 use crate::model::draft::check_room_name;
 use crate::model::id::NodeId;
 use crate::model::names::MAIN_NAMESPACE;
-use crate::model::offset::Offset;
+use crate::model::place::event_of;
 use crate::node::explanation;
 use crate::node::inspection::Silence;
 use crate::node::presence::rfc3339;
@@ -28,7 +28,7 @@ pub(super) async fn serve(api: &Api, text: Option<&str>) -> Reply {
         if !is_user(&user) {
             return Err("`user` must be 1 to 200 bytes without control characters".into());
         }
-        if event.as_deref().is_some_and(|event| Offset::parse(event).is_none()) {
+        if event.as_deref().is_some_and(|event| event_of(event).is_none()) {
             return Err("`event` takes an offset, as in the answer to /publish".into());
         }
         let namespace = namespace.unwrap_or_else(|| MAIN_NAMESPACE.to_owned());

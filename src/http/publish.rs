@@ -7,9 +7,11 @@ use crate::http::body;
 use crate::http::body::BodyError;
 use crate::log::{Accepted, AppendError, Appended};
 use crate::model::draft::{Draft, DraftError, Source};
+use crate::model::offset::Offset;
 use crate::model::place::Place;
 use crate::model::refusal::Refusal;
 use crate::model::trace_context::TraceContext;
+use crate::node::context::Node;
 use crate::protocol::publish::{Publication, decode_json, decode_ndjson};
 use crate::refusals::Who;
 use crate::telemetry::{Parent, Span, SpanKind};
@@ -130,24 +132,30 @@ fn refuse_event(api: &Api, problem: &DraftError, from: IpAddr) -> Failure {
 
 /// The answer, when the log has said in `appended` what became of the drafts.
 pub(super) fn answer(api: &Api, decoded: Decoded, appended: &mut impl Iterator<Item = Appended>) -> Reply {
+    let others = Others::now(&api.node);
     match decoded {
         Decoded::One => match appended.next() {
             Some(Ok(accepted)) => {
                 api.node.context.metrics.accepted(Source::Http, 1);
-                typed(StatusCode::OK, "application/json", Stored(accepted).to_string())
+                typed(StatusCode::OK, "application/json", Stored(accepted, &others).to_string())
             }
             other => {
                 let (code, message) = failed(api, other);
                 error(StatusCode::SERVICE_UNAVAILABLE, code, &message)
             }
         },
-        Decoded::Batch(results) => answer_batch(api, results, appended),
+        Decoded::Batch(results) => answer_batch(api, results, appended, &others),
         Decoded::Refused(problem) => refused(api, &problem),
     }
 }
 
 /// 200 with a result for each event, in order; 503 with an additional `error` if the log accepted none of them.
-fn answer_batch(api: &Api, results: Vec<Option<Failure>>, appended: &mut impl Iterator<Item = Appended>) -> Reply {
+fn answer_batch(
+    api: &Api,
+    results: Vec<Option<Failure>>,
+    appended: &mut impl Iterator<Item = Appended>,
+    others: &Others,
+) -> Reply {
     let mut text = String::from("\"results\":[");
     let (mut accepted, mut first) = (0, None);
     for (number, result) in results.into_iter().enumerate() {
@@ -157,7 +165,7 @@ fn answer_batch(api: &Api, results: Vec<Option<Failure>>, appended: &mut impl It
             None => match appended.next() {
                 Some(Ok(is)) => {
                     accepted += 1;
-                    push(&mut text, format_args!("{}", Stored(is)));
+                    push(&mut text, format_args!("{}", Stored(is, others)));
                     continue;
                 }
                 other => {
@@ -192,19 +200,43 @@ fn push(text: &mut String, piece: fmt::Arguments<'_>) {
     let _ = text.write_fmt(piece);
 }
 
-/// The answer for an event that the log has: its offset, and `durability` if `redis.min_replicas` is set.
-pub(super) struct Stored(pub(super) Accepted);
+/// How far the other lines of the log are when an event is answered: what is published after that comes after it on them,
+/// too, and what was acknowledged before it does not. So a client that joins any room with the answer's offset gets exactly
+/// what comes after the event.
+pub(super) struct Others(Option<Place>);
 
-impl fmt::Display for Stored {
+impl Others {
+    /// As it is now. With one line there is nothing to look up.
+    pub(super) fn now(node: &Node) -> Self {
+        let partitions = node.window.partitions();
+        if partitions.is_one() {
+            return Self(None);
+        }
+        let mut place = Place::unread(partitions);
+        for line in partitions.lines() {
+            let read = node.window.head_of(line);
+            // This node has acknowledged it, and may not have read it yet.
+            let acknowledged = node.log.acknowledged(line).unwrap_or_default();
+            place.set(Offset { position: read.position.max(acknowledged), line, ..read });
+        }
+        Self(Some(place))
+    }
+}
+
+/// The answer for an event that the log has: its offset, and `durability` if `redis.min_replicas` is set.
+pub(super) struct Stored<'a>(pub(super) Accepted, pub(super) &'a Others);
+
+impl fmt::Display for Stored<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("{")?;
         if let Some(replicas) = self.0.replicas {
             write!(f, "\"durability\":\"replicated:{replicas}\",")?;
         }
-        match self.0.offset {
-            // A client resumes from it in the rooms of that line.
-            Some(offset) => write!(f, "\"offset\":\"{}\"}}", Place::from(offset)),
-            None => f.write_str("\"offset\":null}"),
+        match (self.0.offset, &self.1.0) {
+            // Where the others were when the event was published first is not known.
+            (Some(offset), Some(others)) if !self.0.is_repeat => write!(f, "\"offset\":\"{}\"}}", others.at(offset)),
+            (Some(offset), _) => write!(f, "\"offset\":\"{offset}\"}}"),
+            (None, _) => f.write_str("\"offset\":null}"),
         }
     }
 }
@@ -233,15 +265,33 @@ pub(super) fn refuse_unread(api: &Api, problem: BodyError) -> Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::offset::{Epoch, Offset, Position};
+    use crate::model::offset::{Epoch, Position};
+    use crate::model::partition::Line;
+
+    fn offset(line: u8, ms: u64) -> Offset {
+        Offset { epoch: Epoch(0xb3), line: Line::new(line).unwrap(), position: Position { ms, seq: 2 } }
+    }
+
+    fn text(offset: Option<Offset>, replicas: Option<u32>, others: Option<Place>, is_repeat: bool) -> String {
+        Stored(Accepted { offset, replicas, is_repeat }, &Others(others)).to_string()
+    }
 
     #[test]
     fn an_answer_names_the_offset_and_how_durable_it_is() {
-        let offset =
-            Some(Offset { epoch: Epoch(0xb3), line: Default::default(), position: Position { ms: 17, seq: 2 } });
-        let text = |offset, replicas| Stored(Accepted { offset, replicas }).to_string();
-        assert_eq!(text(offset, None), r#"{"offset":"b3-17-2"}"#);
-        assert_eq!(text(offset, Some(1)), r#"{"durability":"replicated:1","offset":"b3-17-2"}"#);
+        let text = |offset, replicas| text(offset, replicas, None, false);
+        assert_eq!(text(Some(offset(0, 17)), None), r#"{"offset":"b3-17-2"}"#);
+        assert_eq!(text(Some(offset(0, 17)), Some(1)), r#"{"durability":"replicated:1","offset":"b3-17-2"}"#);
         assert_eq!(text(None, None), r#"{"offset":null}"#);
+    }
+
+    #[test]
+    fn with_partitions_it_says_where_the_other_lines_are() {
+        let mut others = Place::from(offset(0, 20));
+        others.set(offset(1, 9));
+        // The event's own is its own, however far its line is.
+        others.set(offset(3, 99));
+        let of = |event, is_repeat| text(Some(event), None, Some(others.clone()), is_repeat);
+        assert_eq!(of(offset(3, 17), false), r#"{"offset":"b3-17-2_3.0_4z_6_2.1_4z_f_2"}"#);
+        assert_eq!(of(offset(3, 17), true), r#"{"offset":"b3-17-2_3"}"#);
     }
 }

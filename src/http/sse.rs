@@ -119,7 +119,7 @@ pub async fn serve(
         return refused(reply, Refusal::Request, why.into());
     }
     if let Some(after) = since.and_then(Place::parse) {
-        local.shard.catch_up_with(&after).await;
+        local.shard.catch_up_with_rooms(&after, &[rooms.as_slice(), &first].concat()).await;
         let own = local.shard.with_session(session, |session| session.id.to_string());
         let names: Vec<Room> = rooms.iter().chain(&first).cloned().chain(own.map(Into::into)).collect();
         resume::fetch(local, &after, namespace, &names).await;
@@ -203,7 +203,7 @@ fn begin(
     local.shard.push(key, Frame::Raw(sse::retry_block(jittered(sse::MIN_RETRY))));
     match missed {
         Some(Ok(after)) => {
-            local.shard.note(session, SessionNote::Resumed { after: after.control().position, room: None });
+            local.shard.note(session, SessionNote::Resumed { after: Box::new(after.clone()), room: None });
             let after = after.only(here.lines());
             let replay = Replay::of_rooms(&own, rooms, local.context.window.partitions(), &after, &here);
             local.shard.begin_replay(session, replay);
@@ -211,7 +211,7 @@ fn begin(
         Some(Err(error)) => {
             let reason = error.code();
             local.context.metrics.gap(reason, 1);
-            let after = since.and_then(Place::parse).map(|place| place.control().position);
+            let after = since.and_then(Place::parse).map(Box::new);
             local.shard.note(session, SessionNote::Gap { code: reason, room: None, after });
             // With an id, so that a reconnect does not report the same gap again.
             let block = sse::gap_block_at(reason, &here);

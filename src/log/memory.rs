@@ -87,7 +87,7 @@ impl MemoryLog {
         let mut state = self.state();
         for draft in drafts.by_ref() {
             match state.append(draft, now_us, self.epoch, self.limits.queue_bytes) {
-                Ok(offset) => answers.push(Ok(Accepted { offset, replicas: None })),
+                Ok(offset) => answers.push(Ok(Accepted { offset, replicas: None, is_repeat: false })),
                 Err(error) => {
                     answers.push(Err(error));
                     break;
@@ -179,7 +179,7 @@ impl State {
         }
         let position = if draft.volatile { self.last } else { self.next_position(now_us / 1000) };
         let offset = Offset { epoch, position, line: Line::CONTROL };
-        let event = Event { offset, draft, accepted_us: now_us };
+        let event = Event { offset, draft, accepted_us: now_us, after: None };
         let size = event.size();
         if self.queued_bytes > 0 && self.queued_bytes + size > queue_bytes {
             return Err(AppendError::Overloaded);

@@ -41,12 +41,14 @@ pub struct Accepted {
     pub offset: Option<Offset>,
     /// Replicas that have it, where `redis.min_replicas` asks for some.
     pub replicas: Option<u32>,
+    /// Whether its idempotency id is known to be of an earlier draft, whose position this is.
+    pub is_repeat: bool,
 }
 
 impl Accepted {
     /// A volatile event, which is stored nowhere.
     pub fn volatile() -> Self {
-        Self { offset: None, replicas: None }
+        Self { offset: None, replicas: None, is_repeat: false }
     }
 }
 
@@ -93,6 +95,11 @@ pub trait EventLog: Send + Sync + 'static {
         None
     }
 
+    /// The newest entry of a line that this node got acknowledged a moment ago, where the log has several lines.
+    fn acknowledged(&self, _line: Line) -> Option<Position> {
+        None
+    }
+
     /// Its state now, for health checks.
     fn status(&self) -> LogStatus;
 
@@ -125,6 +132,11 @@ pub trait Sink: Send + Sync + 'static {
     /// hear: the epoch differs, or it is the same and this node alone missed entries that were trimmed before it read
     /// them.
     fn reset(&self, snapshot: Snapshot);
+
+    /// [`Sink::reset`] of several lines, of which clients hear at once.
+    fn reset_all(&self, snapshots: Vec<Snapshot>) {
+        snapshots.into_iter().for_each(|snapshot| self.reset(snapshot));
+    }
 
     /// The log goes on in a new epoch, and everything before it was delivered: clients that are connected missed nothing.
     /// No offset of the former epoch is known any more.

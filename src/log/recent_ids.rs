@@ -33,6 +33,11 @@ impl<T: Copy> RecentIds<T> {
         self.answers.get(id).copied()
     }
 
+    /// The same, without forgetting any.
+    pub(super) fn known(&self, id: &str) -> Option<T> {
+        self.answers.get(id).copied()
+    }
+
     /// Remembers an id that [`Self::first`] did not know.
     pub(super) fn remember(&mut self, id: &str, answer: T, now_ms: u64) {
         let id: Arc<str> = id.into();

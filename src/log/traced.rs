@@ -7,6 +7,7 @@ use crate::model::draft::Draft;
 use crate::model::id::Id;
 use crate::model::names::Room;
 use crate::model::offset::Position;
+use crate::model::partition::Line;
 use crate::telemetry::{Parent, SpanKind, Telemetry, shortened};
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,6 +82,10 @@ impl EventLog for TracedLog {
 
     fn before(&self, rooms: &[Room]) -> Option<String> {
         self.log.before(rooms)
+    }
+
+    fn acknowledged(&self, line: Line) -> Option<Position> {
+        self.log.acknowledged(line)
     }
 
     fn status(&self) -> LogStatus {

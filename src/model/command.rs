@@ -87,13 +87,20 @@ pub struct Subject<'a> {
     pub user: Option<&'a str>,
 }
 
+impl Action {
+    /// The rooms that it names.
+    pub fn rooms(&self) -> &[Room] {
+        match self {
+            Self::Join(rooms) | Self::Leave(rooms) => rooms,
+            Self::Disconnect | Self::Revoke { .. } => &[],
+        }
+    }
+}
+
 impl SessionCommand {
     /// Approximate bytes in memory, for limits.
     pub fn size(&self) -> usize {
-        let rooms: usize = match &self.action {
-            Action::Join(rooms) | Action::Leave(rooms) => rooms.iter().map(|room| room.len() + 16).sum(),
-            Action::Disconnect | Action::Revoke { .. } => 0,
-        };
+        let rooms: usize = self.action.rooms().iter().map(|room| room.len() + 16).sum();
         let selector = match &self.selector {
             Selector::User(name) | Selector::Session(name) | Selector::In(name) | Selector::Token(name) => name.len(),
             Selector::RoomsExcept { rooms, except } => rooms.iter().chain(except).map(|room| room.len() + 16).sum(),

@@ -1,5 +1,6 @@
 //! Events that the log has accepted, on their way to clients.
 
+use crate::model::after::After;
 use crate::model::command::SessionCommand;
 use crate::model::draft::Draft;
 use crate::model::id::Id;
@@ -18,6 +19,8 @@ pub struct Event {
     pub draft: Draft,
     /// When a node accepted it, or the log if another program published it, in Unix microseconds of this node's clock.
     pub accepted_us: u64,
+    /// What comes before it on other lines; none in a log of one.
+    pub after: Option<Box<After>>,
 }
 
 impl Event {
@@ -25,7 +28,8 @@ impl Event {
     pub fn size(&self) -> usize {
         let names: usize = self.draft.rooms.iter().chain(&self.draft.except).map(|room| room.len() + 16).sum();
         let trace = self.draft.trace.as_ref().map_or(0, |trace| trace.size());
-        self.draft.args.len() + self.draft.event.len() + names + trace + 160
+        let after = self.after.as_ref().map_or(0, |after| after.size());
+        self.draft.args.len() + self.draft.event.len() + names + trace + after + 160
     }
 }
 

@@ -1,6 +1,7 @@
 //! The base words that all modules share: names, positions, arguments, events, commands, reasons.
 
 pub mod address;
+pub mod after;
 pub mod args;
 pub mod clock;
 pub mod close;

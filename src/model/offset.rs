@@ -81,7 +81,8 @@ impl Epoch {
     }
 }
 
-/// The opaque resume token that clients and publishers see: epoch and position, `e7k2-1795225216959-0`.
+/// The opaque resume token that clients and publishers see: epoch and position, `e7a2-1795225216959-0`, and the line where
+/// that is not the control line: `e7a2-1795225216959-0_3`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Offset {
     /// The generation that the position belongs to.
@@ -94,7 +95,11 @@ pub struct Offset {
 
 impl fmt::Display for Offset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:x}-{}", self.epoch.0, self.position)
+        write!(f, "{:x}-{}", self.epoch.0, self.position)?;
+        if self.line == Line::CONTROL {
+            return Ok(());
+        }
+        write!(f, "_{}", self.line)
     }
 }
 
@@ -109,8 +114,18 @@ impl Offset {
             return None;
         }
         let epoch = Epoch(u32::from_str_radix(epoch, 16).ok()?);
-        Some(Self { epoch, position: Position::parse(position)?, line: Line::CONTROL })
+        let (position, line) = match position.split_once('_') {
+            None => (position, Line::CONTROL),
+            Some((position, line)) => (position, partition(line)?),
+        };
+        Some(Self { epoch, position: Position::parse(position)?, line })
     }
+}
+
+/// The number of a partition as it is printed.
+fn partition(text: &str) -> Option<Line> {
+    let line = Line::new(text.parse().ok()?).filter(|line| *line != Line::CONTROL)?;
+    text.starts_with(|c: char| matches!(c, '1'..='9')).then_some(line)
 }
 
 #[cfg(test)]
@@ -121,11 +136,17 @@ mod tests {
     fn offsets_are_read_back_and_nothing_else_is() {
         let offset =
             Offset { epoch: Epoch(0xbeef), position: Position { ms: 1_795_225_216_959, seq: 3 }, line: Line::CONTROL };
-        assert_eq!(Offset::parse(&offset.to_string()), Some(offset));
-        for bad in
-            ["", "poison", "1795225216959-0", "beef-1-", "beef--1-2", "+1-1-1", "beef-+1-1", &"9".repeat(1 << 20)]
-        {
-            assert_eq!(Offset::parse(bad), None);
+        let partition = Offset { line: Line::new(64).unwrap(), ..offset };
+        assert_eq!(partition.to_string(), "beef-1795225216959-3_64");
+        for offset in [offset, partition] {
+            assert_eq!(Offset::parse(&offset.to_string()), Some(offset));
+        }
+        let long = "9".repeat(1 << 20);
+        for bad in ["", "poison", "1795225216959-0", "beef-1-", "beef--1-2", "+1-1-1", "beef-+1-1", &long] {
+            assert_eq!(Offset::parse(bad), None, "{bad}");
+        }
+        for bad in ["beef-1-2_", "beef-1-2_0", "beef-1-2_03", "beef-1-2_+3", "beef-1-2_65", "beef-1-2_3_3"] {
+            assert_eq!(Offset::parse(bad), None, "{bad}");
         }
     }
 }

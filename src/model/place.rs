@@ -1,14 +1,16 @@
 //! Where a client is in the log: an offset on each line that may bring events to it, in one opaque text (sans-IO).
 //!
-//! With one partition that is one offset, and its text is the offset's. Otherwise the control line's comes first and those of
-//! partitions follow, in base 36 and relative to it: `e7k2-1795225216959-0.3_1a2b3c_2s_0`.
+//! With one partition that is one offset, and its text is the offset's. Otherwise one offset comes first and those of other
+//! lines follow, in base 36 and relative to it: `e7a2-1795225216959-0.3_1a2b3c_2s_0`. The first one is the control line's, or
+//! where the place is that of an event, the event's own: `b3-1795225217052-0_3.0_1a2b3c_2t_0` is on partition 3. So what is
+//! before the first `.` is the same wherever an event is named, and differs for different events.
 
 use crate::model::offset::{Epoch, Offset, Position};
 use crate::model::partition::{Line, Partitions};
 use std::fmt;
 
 /// No text of a place is longer: an offset, and the longest part of each partition.
-const MAX_TEXT: usize = 64 + 40 * Partitions::MAX as usize;
+pub const MAX_TEXT: usize = 64 + 40 * Partitions::MAX as usize;
 
 /// Partitions, as bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -142,50 +144,85 @@ impl Place {
         }
     }
 
-    /// Reads what a [`Place`] prints; anything else is `None`.
+    /// Reads what a [`Place`] prints, also as that of an event; anything else is `None`.
     pub fn parse(text: &str) -> Option<Self> {
         if text.len() > MAX_TEXT {
             return None;
         }
         let mut parts = text.split('.');
-        let control = Offset::parse(parts.next()?)?;
-        let mut place = Self { control, partitions: Vec::new() };
+        let first = Offset::parse(parts.next()?)?;
+        let mut place = Self::from(first);
+        let mut last = None;
         for part in parts {
-            let offset = parse_partition(part, control.position.ms)?;
-            if place.partitions.last().is_some_and(|last| last.line >= offset.line) {
+            let offset = parse_part(part, first.position.ms)?;
+            if last.is_some_and(|last| last >= offset.line) || offset.line == first.line {
                 return None;
             }
-            place.partitions.push(offset);
+            last = Some(offset.line);
+            place.set(offset);
         }
         Some(place)
+    }
+
+    /// The offset of an event, as the text of this place once a client has the event.
+    pub fn at(&self, event: Offset) -> EventOffset<'_> {
+        EventOffset { place: self, event }
+    }
+}
+
+/// The event that a place names first: the offset of an event in any of its forms. A place that is not that of an event has
+/// the control line's offset there.
+pub fn event_of(text: &str) -> Option<Offset> {
+    let _ = Place::parse(text)?;
+    Offset::parse(text.split('.').next()?)
+}
+
+/// See [`Place::at`].
+pub struct EventOffset<'a> {
+    place: &'a Place,
+    event: Offset,
+}
+
+impl fmt::Display for EventOffset<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.event.fmt(f)?;
+        for other in
+            self.place.offsets().filter(|other| other.line != self.event.line && other.epoch != Epoch::default())
+        {
+            write_part(f, other, self.event.position.ms)?;
+        }
+        Ok(())
     }
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.control.fmt(f)?;
-        for Offset { line, epoch, position } in &self.partitions {
-            let later = position.ms.wrapping_sub(self.control.position.ms);
-            // Small for what is a little earlier, too.
-            let zigzag = (later << 1) ^ (0u64.wrapping_sub(later >> 63));
-            let [line, epoch, seq] = [u64::from(line.number()), u64::from(epoch.0), position.seq].map(Base36);
-            write!(f, ".{line}_{epoch}_{}_{seq}", Base36(zigzag))?;
-        }
-        Ok(())
+        self.partitions.iter().try_for_each(|partition| write_part(f, *partition, self.control.position.ms))
     }
 }
 
-fn parse_partition(part: &str, control_ms: u64) -> Option<Offset> {
+/// The offset of another line than that of the first offset, which is of `first_ms`.
+fn write_part(f: &mut fmt::Formatter<'_>, offset: Offset, first_ms: u64) -> fmt::Result {
+    let Offset { line, epoch, position } = offset;
+    let later = position.ms.wrapping_sub(first_ms);
+    // Small for what is a little earlier, too.
+    let zigzag = (later << 1) ^ (0u64.wrapping_sub(later >> 63));
+    let [line, epoch, seq] = [u64::from(line.number()), u64::from(epoch.0), position.seq].map(Base36);
+    write!(f, ".{line}_{epoch}_{}_{seq}", Base36(zigzag))
+}
+
+fn parse_part(part: &str, first_ms: u64) -> Option<Offset> {
     let mut numbers = part.split('_').map(parse_base36);
     let mut next = || numbers.next().flatten();
-    let line = Line::new(u8::try_from(next()?).ok()?).filter(|line| *line != Line::CONTROL)?;
+    let line = Line::new(u8::try_from(next()?).ok()?)?;
     let epoch = Epoch(u32::try_from(next()?).ok()?);
     let (zigzag, seq) = (next()?, next()?);
     if numbers.next().is_some() {
         return None;
     }
     let later = (zigzag >> 1) ^ 0u64.wrapping_sub(zigzag & 1);
-    Some(Offset { line, epoch, position: Position { ms: control_ms.wrapping_add(later), seq } })
+    Some(Offset { line, epoch, position: Position { ms: first_ms.wrapping_add(later), seq } })
 }
 
 /// Digits and small letters.
@@ -246,6 +283,11 @@ mod tests {
             "beef-5-0.",
             ".1_a_2_0",
             "beef-5-0.0_a_2_0",
+            "beef-5-0_0.1_a_2_0",
+            "beef-5-0_01.1_a_2_0",
+            "beef-5-0_65",
+            "beef-5-0_2.2_a_2_0",
+            "beef-5-0_2.1_a_2_0.0_a_2_0",
             "beef-5-0.1t_a_2_0",
             "beef-5-0.1_a_2",
             "beef-5-0.1_a_2_0_0",
@@ -262,10 +304,29 @@ mod tests {
     }
 
     #[test]
+    fn the_offset_of_an_event_names_the_event_first() {
+        let mut place = Place::from(offset(0, 1_000, 3));
+        [offset(2, 900, 0), offset(5, 1_200, 1)].into_iter().for_each(|other| place.set(other));
+        let texts: Vec<_> = place.offsets().map(|event| place.at(event).to_string()).collect();
+        for (text, event) in texts.iter().zip(place.offsets()) {
+            assert_eq!((Place::parse(text), event_of(text)), (Some(place.clone()), Some(event)), "{text}");
+            assert_eq!(text.split('.').next(), Some(&*event.to_string()));
+        }
+        assert_eq!(texts[0], place.to_string());
+        let elsewhere = place.at(offset(7, 1_300, 0)).to_string();
+        assert_eq!(Place::parse(&elsewhere).unwrap().offsets().count(), 4);
+        let alone = Place::default().at(offset(7, 5, 0)).to_string();
+        assert_eq!((alone.as_str(), Place::parse(&alone)), ("bef6-5-0_7", Some(offset(7, 5, 0).into())));
+        assert_eq!(event_of("poison"), None);
+    }
+
+    #[test]
     fn the_longest_place_is_read_back() {
         let mut place = Place::from(offset(0, u64::MAX, u64::MAX));
         let lines = Partitions::new(64, 0).lines().skip(1);
         lines.for_each(|line| place.set(offset(line.number(), u64::MAX / 2, u64::MAX)));
-        assert_eq!(Place::parse(&place.to_string()), Some(place));
+        assert_eq!(Place::parse(&place.to_string()), Some(place.clone()));
+        let event = offset(64, u64::MAX / 2, u64::MAX);
+        assert_eq!(event_of(&place.at(event).to_string()), Some(event));
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::model::close::CloseReason;
 use crate::model::names::Room;
-use crate::model::offset::Position;
+use crate::model::place::Place;
 use crate::model::provenance::Provenance;
 
 /// Something that happened to a session.
@@ -34,7 +34,7 @@ pub enum SessionNote {
     /// It continues from where its client was before. What its rooms had after this position follows.
     Resumed {
         /// Up to here its client had everything.
-        after: Position,
+        after: Box<Place>,
         /// The one room of which this is said; `None`: all of its rooms.
         room: Option<Room>,
     },
@@ -44,8 +44,8 @@ pub enum SessionNote {
         code: &'static str,
         /// The room in which they may be missing; `None`: all of its rooms.
         room: Option<Room>,
-        /// The position after which they may be missing, if that is known.
-        after: Option<Position>,
+        /// The place after which they may be missing, if that is known.
+        after: Option<Box<Place>>,
     },
     /// It ended, or lost its connection.
     Closed {

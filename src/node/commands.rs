@@ -16,11 +16,7 @@ const WAIT: Duration = Duration::from_secs(2);
 
 /// Where this node is in the partitions of the rooms that a command names.
 fn positions(node: &Node, act: &Action) -> Vec<(Line, Position)> {
-    let rooms = match act {
-        Action::Join(rooms) | Action::Leave(rooms) => &rooms[..],
-        Action::Disconnect | Action::Revoke { .. } => &[],
-    };
-    let lines = node.window.partitions().of_all(rooms).filter(|line| *line != Line::CONTROL);
+    let lines = node.window.partitions().of_all(act.rooms()).filter(|line| *line != Line::CONTROL);
     lines.map(|line| (line, node.window.head_of(line).position)).collect()
 }
 

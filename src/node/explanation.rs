@@ -9,6 +9,7 @@ use crate::model::id::NodeId;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::Offset;
+use crate::model::place::event_of;
 use crate::node::context::Node;
 use crate::node::inspection;
 use crate::node::inspection::Silence;
@@ -46,7 +47,7 @@ pub async fn explain_here(node: &Node, query: ExplainQuery) -> NodeExplanation {
         answer.join = Some(rule.join().label().to_owned());
     }
     let room: Room = query.room.as_str().into();
-    let offset = query.event.as_deref().and_then(Offset::parse);
+    let offset = query.event.as_deref().and_then(event_of);
     let found = match offset {
         Some(offset) => Some(find(node, offset, &query.namespace, &room).await),
         None => None,

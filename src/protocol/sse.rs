@@ -1,6 +1,7 @@
 //! Server-Sent Events: blocks of a stream, and the query that opens one.
 
 use crate::model::event::Event;
+use crate::model::place;
 use crate::model::place::Place;
 use crate::protocol::engineio::MAX_TOKEN;
 use crate::protocol::query;
@@ -14,7 +15,7 @@ pub const MAX_ROOMS: usize = 1000;
 /// Bytes of a room's name that are kept. Joining checks `limits.room_name_bytes`.
 const MAX_ROOM: usize = 1024;
 /// Bytes of an offset that are kept. A longer text is not an offset.
-const MAX_OFFSET: usize = 1024;
+const MAX_OFFSET: usize = place::MAX_TEXT + 1;
 
 /// An event: its offset as `id`, its name, and its argument as JSON. Several arguments are an array, none is `null`.
 pub fn event_block(event: &Event) -> Bytes {
@@ -156,7 +157,7 @@ mod tests {
 
     fn block(name: &str, args: Args) -> String {
         let offset = Offset { epoch: Epoch(1), position: Position { ms: 2, seq: 3 }, line: Line::CONTROL };
-        let event = Event { offset, draft: Draft::new("r", name, args, Source::Http), accepted_us: 0 };
+        let event = Event { offset, draft: Draft::new("r", name, args, Source::Http), accepted_us: 0, after: None };
         String::from_utf8(event_block(&event).to_vec()).unwrap()
     }
 

@@ -1,7 +1,8 @@
 //! What waits to be written to one connection (sans-IO). An idle outbox holds no heap memory.
 
 use crate::model::event::{Delivery, Event, Format};
-use crate::model::offset::{Offset, Position};
+use crate::model::offset::Offset;
+use crate::model::place;
 use crate::model::place::Place;
 use crate::protocol::socketio_encode::Encoded;
 use bytes::Bytes;
@@ -39,6 +40,9 @@ pub struct PlacedDelivery {
     encoded: [OnceLock<Bytes>; 5],
 }
 
+/// What is before the offset of a `/ws` event.
+const OFFSET: &[u8] = b"\"offset\":\"";
+
 /// One thing to write.
 #[derive(Clone)]
 pub enum Frame {
@@ -62,7 +66,7 @@ impl Frame {
 
     /// An event for clients that are at this place once they have it.
     pub fn placed(event: Arc<Event>, place: &Place) -> Self {
-        let place = place.to_string().into();
+        let place = place.at(event.offset).to_string().into();
         Self::Placed(Arc::new(PlacedDelivery { event, place, encoded: Default::default() }))
     }
 
@@ -228,18 +232,27 @@ impl Outbox {
         self.0.as_ref().map_or(0, |queue| queue.written)
     }
 
-    /// The first stored event that waits behind so many frames. What was encoded for one client alone is not looked at.
-    pub fn first_event(&self, behind: usize) -> Option<Position> {
-        self.frames().skip(behind).find_map(Frame::offset).map(|offset| offset.position)
+    /// The first stored event of each of so many lines that waits behind so many frames. What was encoded for one client
+    /// alone is not looked at.
+    pub fn first_events(&self, behind: usize, lines: usize) -> Vec<Offset> {
+        let mut first: Vec<Offset> = Vec::new();
+        for offset in self.frames().skip(behind).filter_map(Frame::offset) {
+            if first.len() == lines {
+                break;
+            }
+            if first.iter().all(|known| known.line != offset.line) {
+                first.push(offset);
+            }
+        }
+        first
     }
 
     /// Whether the event of this offset waits.
     pub fn has_event(&self, offset: &Offset) -> bool {
-        let suffix = format!("\"offset\":\"{offset}\"}}");
         self.frames().any(|frame| match frame {
             Frame::Event(_) | Frame::Placed(_) => frame.offset() == Some(*offset),
             // A `/ws` client's own copy ends with its offset.
-            Frame::Raw(bytes) => bytes.ends_with(suffix.as_bytes()),
+            Frame::Raw(bytes) => last_offset(bytes).and_then(place::event_of) == Some(*offset),
             Frame::Packet(_) | Frame::Engine(_) => false,
         })
     }
@@ -308,6 +321,14 @@ impl Outbox {
     }
 }
 
+/// The offset at the end of a `/ws` event.
+fn last_offset(message: &[u8]) -> Option<&str> {
+    let end = message.strip_suffix(b"\"}")?;
+    let end = &end[end.len().saturating_sub(place::MAX_TEXT + OFFSET.len())..];
+    let begin = end.windows(OFFSET.len()).rposition(|part| part == OFFSET)?;
+    std::str::from_utf8(&end[begin + OFFSET.len()..]).ok()
+}
+
 impl Drop for Outbox {
     fn drop(&mut self) {
         self.frames().for_each(|frame| gone(frame, frame.size()));
@@ -368,6 +389,17 @@ mod tests {
         assert_eq!(totals().plus(of_other).waiting(), 3);
         outbox.pop();
         assert_eq!(totals().plus(of_other), Totals::default());
+    }
+
+    #[test]
+    fn an_event_is_found_in_the_copy_of_one_client() {
+        let offset = Offset::parse("ab-5-1_3").unwrap();
+        let mut outbox = Outbox::default();
+        let copy = |of: &str| format!(r#"..{{"data":"\"offset\":\"","offset":"{of}"}}"#);
+        outbox.push(Frame::Raw(copy("ab-5-2_3.0_a_2_0").into()));
+        assert!(!outbox.has_event(&offset));
+        outbox.push(Frame::Raw(copy("ab-5-1_3.0_a_2_0").into()));
+        assert!(outbox.has_event(&offset) && !outbox.has_event(&Offset::parse("ab-5-1").unwrap()));
     }
 
     #[test]

@@ -132,7 +132,7 @@ pub(super) fn change_to_text(change: &Change) -> (String, Room, bool) {
     let position = change.after;
     let text = match change.partition {
         None => position.to_string(),
-        Some(offset) => format!("{position}/{}/{offset}", offset.line),
+        Some(offset) => format!("{position}/{}/{}", offset.line, Offset { line: Line::CONTROL, ..offset }),
     };
     (text, change.room.clone(), change.joined)
 }

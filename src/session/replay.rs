@@ -1,10 +1,11 @@
 //! What a session has still to get from the recent log (sans-IO): a cursor, not a copy. The session's connection pulls from
 //! it as its socket takes more. While it is behind, live events are not queued: the cursor comes to them.
 //!
-//! A session with rooms in several partitions has a position on each of their lines. It is behind until it has caught up on
-//! all, and takes them in turns, the one that is furthest back first. Across lines, what is replayed has no order.
+//! A session with rooms in several partitions has a position on each of their lines, and is behind until it has caught up on
+//! all. What is replayed has the order that is promised across lines ([`merge`]).
 
 mod line;
+mod merge;
 mod step;
 
 use crate::log::window::{RecentLog, Slice};
@@ -125,35 +126,26 @@ impl Replay {
         if !self.lines.iter().all(is_current) {
             return Step::Reset;
         }
-        let behind = (0..self.lines.len()).filter(|at| !is_over(&self.lines[*at], here));
-        let Some(next) = behind.min_by_key(|at| self.lines[*at].position()) else {
-            return Step::Events(Vec::new());
-        };
-        let line = &mut self.lines[next];
-        let here = here.on(line.after().line).unwrap_or_default();
-        let mut step = line.step(log, here, namespace, max);
-        if let Step::Events(missed) = &mut step
-            && self.lines.len() > 1
-        {
-            missed.iter_mut().for_each(|missed| missed.place = Some(self.place_at(missed)));
+        match &mut self.lines[..] {
+            [line] => line.step(log, here.on(line.after().line).unwrap_or_default(), namespace, max),
+            lines => merge::step(lines, log, here, namespace, max),
         }
-        step
-    }
-
-    /// Where the client is once it has an event.
-    fn place_at(&self, missed: &Missed) -> Place {
-        let room = missed.event.draft.rooms.get(missed.room);
-        let mut place = Place::default();
-        for line in &self.lines {
-            place.set(room.map_or(line.after(), |room| line.after_of(room)));
-        }
-        place.set(missed.event.offset);
-        place
     }
 
     fn find(&self, line: Line) -> Option<usize> {
         self.lines.iter().position(|known| known.after().line == line)
     }
+}
+
+/// Where the client is once it has an event.
+fn place_at(lines: &[LineReplay], missed: &Missed) -> Place {
+    let room = missed.event.draft.rooms.get(missed.room);
+    let mut place = Place::default();
+    for line in lines {
+        place.set(room.map_or(line.after(), |room| line.after_of(room)));
+    }
+    place.set(missed.event.offset);
+    place
 }
 
 fn is_over(line: &LineReplay, here: &Place) -> bool {

@@ -144,23 +144,14 @@ impl Hub {
         }
         let lines = session.lines.as_ref().map(|lines| lines.set);
         connection.outbox.push(match (connection.protocol, later, lines) {
-            (Protocol::PlainWs, Some((room, json)), _) => {
-                let encode = || match lines {
-                    None => plain_ws::event(&shared.event, room),
-                    Some(_) => {
-                        let place = self.position.only(self.context.window.partitions().of_all(&[room]).collect());
-                        plain_ws::event_at(&shared.event, room, &place.to_string())
-                    }
-                };
-                Frame::Raw(json.get_or_insert_with(|| websocket::text_frame(&encode())).clone())
+            (Protocol::PlainWs, Some((room, json)), None) => {
+                let encode = || websocket::text_frame(&plain_ws::event(&shared.event, room));
+                Frame::Raw(json.get_or_insert_with(encode).clone())
+            }
+            (Protocol::PlainWs, Some((room, _)), Some(lines)) => {
+                placed.frame_in(room, &shared.event, lines, &self.position)
             }
             (_, _, None) => Frame::Event(shared.clone()),
-            (Protocol::PlainWs, None, Some(_)) => {
-                // What it gets of a room is at the same place for all its members.
-                let rooms = shared.event.draft.rooms.get(..1).unwrap_or_default();
-                let lines = self.context.window.partitions().of_all(rooms).collect();
-                placed.frame(&shared.event, lines, &self.position)
-            }
             (_, _, Some(lines)) => placed.frame(&shared.event, lines, &self.position),
         });
         self.flusher.note_delivery(connection.protocol);
@@ -297,16 +288,32 @@ impl Hub {
 /// The frames of an event from a log with partitions: one for each set of lines that its receivers have. Few sets occur in a
 /// room.
 #[derive(Default)]
-struct Placed(Vec<(LineSet, Frame)>);
+struct Placed {
+    shared: Vec<(LineSet, Frame)>,
+    /// Those of `/ws` clients that get it for another room than the first.
+    in_rooms: Vec<(LineSet, Room, Frame)>,
+}
 
 impl Placed {
     /// For clients that are `here` once they have it.
     fn frame(&mut self, event: &Arc<Event>, lines: LineSet, here: &Place) -> Frame {
-        if let Some((_, frame)) = self.0.iter().find(|(known, _)| *known == lines) {
+        if let Some((_, frame)) = self.shared.iter().find(|(known, _)| *known == lines) {
             return frame.clone();
         }
         let frame = Frame::placed(event.clone(), &here.only(lines));
-        self.0.push((lines, frame.clone()));
+        self.shared.push((lines, frame.clone()));
+        frame
+    }
+
+    /// The same for `/ws` clients that get it for this room.
+    fn frame_in(&mut self, room: &Room, event: &Event, lines: LineSet, here: &Place) -> Frame {
+        let is_known = |(set, of, _): &&(LineSet, Room, Frame)| *set == lines && of == room;
+        if let Some((.., frame)) = self.in_rooms.iter().find(is_known) {
+            return frame.clone();
+        }
+        let offset = here.only(lines).at(event.offset).to_string();
+        let frame = Frame::Raw(websocket::text_frame(&plain_ws::event_at(event, room, &offset)));
+        self.in_rooms.push((lines, room.clone(), frame.clone()));
         frame
     }
 }

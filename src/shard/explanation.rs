@@ -12,13 +12,14 @@ use crate::model::millis::whole_millis;
 use crate::model::names::{EVERYBODY, Room};
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::{Offset, Position};
-use crate::model::partition::Line;
+use crate::model::partition::{Line, Partitions};
+use crate::model::place::Place;
 use crate::model::provenance::Provenance;
 use crate::model::session_note::SessionNote;
 use crate::model::transport::Protocol;
 use crate::session::Session;
 use crate::session::caller::with_caller;
-use crate::session::changes::Change;
+use crate::session::changes::{Change, Changes};
 use crate::session::connection::{ConnectionKey, SessionKey};
 use crate::shard::face::Shard;
 use crate::shard::hub;
@@ -41,6 +42,13 @@ pub struct Question {
     pub namespace: NamespaceIndex,
     /// The event, if one is asked about and known.
     pub event: Option<AskedEvent>,
+}
+
+impl Question {
+    /// The line of the event. Where none is asked about, all lines answer the same.
+    fn line(&self) -> Line {
+        self.event.as_ref().map_or(Line::CONTROL, |event| event.offset.line)
+    }
 }
 
 /// An event of the log.
@@ -138,17 +146,37 @@ impl Shard {
 }
 
 /// How the rooms of a session changed.
-fn changes_in(notes: &[(Stamp, SessionNote)]) -> Vec<Change> {
-    let change = |(at, note): &(Stamp, SessionNote)| match note {
-        SessionNote::Joined { room, .. } => {
-            Some(Change { after: at.position, partition: None, room: room.clone(), joined: true })
-        }
-        SessionNote::Left { room, .. } => {
-            Some(Change { after: at.position, partition: None, room: room.clone(), joined: false })
-        }
-        _ => None,
+fn changes_in(notes: &[(Stamp, SessionNote)], partitions: Partitions) -> Vec<Change> {
+    let change = |(at, note): &(Stamp, SessionNote)| {
+        let (room, joined) = match note {
+            SessionNote::Joined { room, .. } => (room.clone(), true),
+            SessionNote::Left { room, .. } => (room.clone(), false),
+            _ => return None,
+        };
+        let line = Some(partitions.of(&room)).filter(|line| *line != Line::CONTROL);
+        let partition = line.map(|line| Offset { line, position: at.on(line), ..Offset::default() });
+        Some(Change { after: at.on(Line::CONTROL), partition, room, joined })
     };
     notes.iter().filter_map(change).collect()
+}
+
+/// Where a session began on a line. `start` names those of its first rooms.
+fn began_on(line: Line, start: &Place, notes: &[(Stamp, SessionNote)], is_lasting: bool) -> Position {
+    if let Some(start) = start.on(line) {
+        return start.position;
+    }
+    // One that is continued has begun before.
+    let is_continued = |note: &SessionNote| is_lasting && matches!(note, SessionNote::Resumed { room: None, .. });
+    match notes {
+        [(_, SessionNote::Began), (_, next), ..] if is_continued(next) => Position::default(),
+        [(at, SessionNote::Began), ..] => at.on(line),
+        _ => Position::default(),
+    }
+}
+
+/// After this position of a line all changes of rooms are known.
+fn floor_on(line: Line, changes: &Changes) -> Position {
+    changes.floor().on(line).unwrap_or_default().position
 }
 
 /// The last time that a session was refused this room.
@@ -178,7 +206,7 @@ fn is_of_start(by: Provenance, brought_later: bool, protocol: Option<Protocol>) 
 impl Hub {
     /// Now, by the clock and in the log.
     pub(super) fn stamp(&self) -> Stamp {
-        Stamp { unix_ms: unix_ms(), position: self.position.control().position }
+        Stamp::new(unix_ms(), &self.position)
     }
 
     /// Remembers a session that is about to end.
@@ -190,6 +218,7 @@ impl Hub {
         let connection = self.connections.get(connection_key);
         let resumable = session.pid.is_some() && hub::recoverable(reason) && self.context.recovery_on();
         let window = whole_millis(self.context.recovery.window);
+        let lines = self.context.window.partitions().lines().len();
         // A connection that goes on writes what waits, also for a session that has left it.
         let closes = connection.filter(|connection| {
             let is_last = connection.sessions.len() == 1;
@@ -203,14 +232,14 @@ impl Hub {
             transport: connection.map(|connection| connection.link.transport()),
             address: connection.map(|connection| connection.permit.peer()),
             since_ms: session.since_ms,
-            began: session.start,
+            began: session.start(),
             end: End {
+                resumable_until_ms: resumable.then(|| at.unix_ms + window),
                 at,
                 reason,
-                behind: self.cursor(key).and_then(|cursor| cursor.position_on(Line::CONTROL)),
-                unsent_from: closes.and_then(|connection| connection.outbox.first_event(0)),
-                lost_from: None,
-                resumable_until_ms: resumable.then(|| at.unix_ms + window),
+                behind: self.cursor(key).map(|cursor| Box::new(cursor.place(&self.position))),
+                unsent_from: closes.map(|connection| connection.outbox.first_events(0, lines)).unwrap_or_default(),
+                lost_from: Vec::new(),
             },
             rooms: self.rooms.memberships(key).map(|(room, by)| (room.clone(), by)).collect(),
             changes: session.pid.map(|_| session.changes.clone()),
@@ -226,12 +255,14 @@ impl Hub {
             return;
         }
         let connection = self.connections.get(key);
-        if let Some(lost) = connection.and_then(|connection| connection.outbox.first_event(kept)) {
-            self.history.lost(key, lost);
+        let lines = self.context.window.partitions().lines().len();
+        if let Some(lost) = connection.map(|connection| connection.outbox.first_events(kept, lines)) {
+            self.history.lost(key, &lost);
         }
     }
 
     fn explain_live(&self, key: SessionKey, session: &Session, question: &Question) -> ExplainedSession {
+        let line = question.line();
         let (notes, forgotten) = self.history.notes_of(session.id);
         let connection = self.connections.get(session.connection);
         let protocol = connection.map(|connection| connection.protocol);
@@ -240,20 +271,19 @@ impl Hub {
         let is_in = |room: &str| self.rooms.contains(key, session.namespace, room) || room == id || room == EVERYBODY;
         let by = provenance(&question.room);
         let (changes, known_from) = match session.pid {
-            Some(_) => (session.changes.list().cloned().collect(), session.changes.floor().control().position),
-            None => (changes_in(&notes), forgotten.position),
+            Some(_) => (session.changes.list().cloned().collect(), floor_on(line, &session.changes)),
+            None => (changes_in(&notes, self.context.window.partitions()), forgotten.on(line)),
         };
-        let position = question.event.as_ref().map_or(Position::default(), |event| event.offset.position);
         let offset = question.event.as_ref().map(|event| &event.offset);
         let facts = Facts {
-            began: session.start.position,
+            began: began_on(line, &session.start(), &notes, session.pid.is_some()),
             since_ms: session.since_ms,
             is_lasting: session.pid.is_some(),
-            here: self.position.control().position,
+            here: self.position.on(line).unwrap_or_default().position,
             end: None,
-            behind: self.cursor(key).and_then(|cursor| cursor.position_on(Line::CONTROL)),
+            behind: self.cursor(key).and_then(|cursor| cursor.position_on(line)),
             is_queued: offset.zip(connection).is_some_and(|(offset, connection)| connection.outbox.has_event(offset)),
-            written_ms: self.history.written_at(position),
+            written_ms: offset.and_then(|offset| self.history.written_at(*offset)),
             is_in: &is_in,
             is_since_start: &|room| {
                 let steady = |by| is_of_start(by, session.brought_later, protocol);
@@ -300,25 +330,25 @@ impl Hub {
     }
 
     fn explain_ended(&self, session: &Ended, question: &Question) -> ExplainedSession {
+        let line = question.line();
         let (notes, forgotten) = self.history.notes_of(session.id);
         let provenance = |room: &str| session.rooms.iter().find(|(own, _)| **own == *room).map(|(_, by)| *by);
         let id = session.id.to_string();
         let by = provenance(&question.room);
         let is_in = |room: &str| provenance(room).is_some() || room == id || room == EVERYBODY;
         let (changes, known_from) = match &session.changes {
-            Some(changes) => (changes.list().cloned().collect(), changes.floor().control().position),
-            None => (changes_in(&notes), forgotten.position),
+            Some(changes) => (changes.list().cloned().collect(), floor_on(line, changes)),
+            None => (changes_in(&notes, self.context.window.partitions()), forgotten.on(line)),
         };
-        let position = question.event.as_ref().map_or(Position::default(), |event| event.offset.position);
         let facts = Facts {
-            began: session.began.position,
+            began: began_on(line, &session.began, &notes, session.changes.is_some()),
             since_ms: session.since_ms,
             is_lasting: session.changes.is_some(),
-            here: session.end.at.position,
+            here: session.end.at.on(line),
             end: Some(&session.end),
-            behind: session.end.behind,
+            behind: session.end.behind.as_ref().and_then(|behind| behind.on(line)).map(|behind| behind.position),
             is_queued: false,
-            written_ms: self.history.written_at(position),
+            written_ms: question.event.as_ref().and_then(|event| self.history.written_at(event.offset)),
             is_in: &is_in,
             is_since_start: &|room| {
                 let steady = |by| is_of_start(by, session.brought_later, session.protocol);
@@ -351,7 +381,7 @@ impl Hub {
     }
 
     fn resets(&self) -> Vec<Reset> {
-        self.history.resets().copied().collect()
+        self.history.resets().cloned().collect()
     }
 }
 
@@ -375,8 +405,8 @@ fn concluded(session: ExplainedSession, question: &Question, facts: &Facts<'_>) 
         let outcome_ms = if session.in_room { session.in_room_since_ms } else { session.refused.as_ref().map(|r| r.0) };
         return ExplainedSession { outcome: outcome.into(), outcome_ms, message, ..session };
     };
-    let outcome =
-        facts.outcome(&EventFacts { position: event.offset.position, rooms: &event.rooms, except: &event.except });
+    let Offset { line, position, .. } = event.offset;
+    let outcome = facts.outcome(&EventFacts { line, position, rooms: &event.rooms, except: &event.except });
     let outcome_ms = match &outcome {
         Outcome::Delivered(at) | Outcome::JoinedLater(at) => *at,
         Outcome::Replayed(at) | Outcome::HadIt(at) => Some(*at),

@@ -143,6 +143,11 @@ impl Shard {
         self.come_to(place, CATCH_UP).await;
     }
 
+    /// The same for what may bring events to these rooms: of other lines a client may know what it does not need.
+    pub async fn catch_up_with_rooms(&self, place: &Place, rooms: &[Room]) {
+        self.catch_up_with(&place.only(self.context.window.partitions().of_all(rooms).collect())).await;
+    }
+
     /// Waits until the shard has come to a place, for a bounded time.
     pub async fn come_to(&self, place: &Place, within: Duration) {
         let reached = async {

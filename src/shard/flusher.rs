@@ -1,7 +1,7 @@
 //! Connections that wait to be flushed, and deliveries that the metrics do not count yet.
 
 use crate::model::event::Delivery;
-use crate::model::offset::Position;
+use crate::model::offset::Offset;
 use crate::model::transport::Protocol;
 use crate::session::connection::{Connection, ConnectionKey};
 use std::collections::VecDeque;
@@ -37,7 +37,7 @@ pub(super) struct Unwritten {
     /// When it was accepted (Unix microseconds).
     pub(super) accepted_us: u64,
     /// Where in the log it is.
-    pub(super) position: Position,
+    pub(super) offset: Offset,
     /// The event with the number of its receivers here, if its way is recorded.
     pub(super) traced: Option<(Arc<Delivery>, u64)>,
 }

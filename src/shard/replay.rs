@@ -176,7 +176,7 @@ impl Hub {
                 (Some(room), place) if connection.protocol == Protocol::PlainWs => {
                     let message = match place {
                         None => plain_ws::event(&event, room),
-                        Some(place) => plain_ws::event_at(&event, room, &place.to_string()),
+                        Some(place) => plain_ws::event_at(&event, room, &place.at(event.offset).to_string()),
                     };
                     Frame::Raw(websocket::text_frame(&message))
                 }
@@ -241,7 +241,11 @@ impl Hub {
     ) -> bool {
         let Some(protocol) = self.connections.get(key).map(|connection| connection.protocol) else { return false };
         self.context.metrics.gap(gap.code(), 1);
-        self.note(session, SessionNote::Gap { code: gap.code(), room: room.cloned(), after: Some(after.position) });
+        // Of no other line.
+        let mut lost = self.position.clone();
+        lost.set(after);
+        let note = SessionNote::Gap { code: gap.code(), room: room.cloned(), after: Some(Box::new(lost)) };
+        self.note(session, note);
         match protocol {
             // It comes again with the last offset that it got, and learns that it cannot be recovered.
             Protocol::SocketIo => {

@@ -16,7 +16,7 @@ impl Hub {
             self.unwritten.push_back(Unwritten {
                 flushed_at: self.flusher.flushed_when_empty(),
                 accepted_us: delivery.event.accepted_us,
-                position: delivery.event.offset.position,
+                offset: delivery.event.offset,
                 traced: delivery.is_traced().then(|| (delivery.clone(), receivers)),
             });
         } else if delivery.is_traced() {
@@ -42,8 +42,8 @@ impl Hub {
         }
         let now_us = unix_us();
         while self.unwritten.front().is_some_and(is_written) {
-            let Some(Unwritten { accepted_us, position, traced, .. }) = self.unwritten.pop_front() else { break };
-            self.history.wrote(position, now_us / 1000);
+            let Some(Unwritten { accepted_us, offset, traced, .. }) = self.unwritten.pop_front() else { break };
+            self.history.wrote(offset, now_us / 1000);
             if let Some((delivery, receivers)) = traced {
                 self.note_traced(&delivery, receivers);
             }

@@ -72,7 +72,10 @@ async function busyNodes(s) {
   s.keep(backend);
   backend.answer = ({ type }) => (type === "event" ? { ack: ["done"] } : { allow: true });
   const forward = { event: "ask", forward: true };
-  const nodes = await nodesOn(s, await s.redis(), 2, {
+  const store = await s.redis();
+  const nodes = await nodesOn(s, store, 2, {
+    // Some metrics are those of a log with partitions.
+    redis: { url: store.url, partitions: 2 },
     ...backend.config({ notify: ["online", "offline"] }),
     rooms: [{ match: "room:<name>", join: "ask" }],
     on: [forward, { event: "join", join: "room:{0}", ack: [{ ok: true }] }],

@@ -151,6 +151,7 @@ export const ELSEWHERE = [
   ["docs/telemetry.md", "traceparent: 00-", "tests/e2e/telemetry.test.mjs publishes with this header"],
   ["docs/scaling.md", "zlib.crc32", "tests/e2e/partitions.test.mjs"],
   ["docs/scaling.md", "await publish", "tests/e2e/partitions.test.mjs"],
+  ["docs/scaling.md", "const eventOf", "tests/e2e/partitions.test.mjs"],
   ["docs/runbooks.md", "node=http", "tests/deploy/documents.test.mjs"],
   ["docs/troubleshooting.md", "node=http", "tests/deploy/documents.test.mjs"],
   ["docs/troubleshooting.md", "docker compose logs", "needs Docker"],

@@ -233,7 +233,7 @@ suite("backend.stream", () => {
   scenario("in a Redis Cluster the stream may be on another master than the log", async (s) => {
     const servers = [];
     for (const range of [["0", "8191"], ["8192", "16383"]]) {
-      const server = s.serve(new Redis(await freePort(), { args: ["--cluster-enabled", "yes", "--cluster-port", String(await freePort())] }));
+      const server = s.serve(new Redis(await freePort(), { cluster: true }));
       await server.start();
       await server.cli("CLUSTER", "ADDSLOTSRANGE", ...range);
       servers.push(server);

@@ -6,8 +6,9 @@ import path from "node:path";
 import { Emitter } from "@socket.io/redis-emitter";
 import Redis from "ioredis";
 import { until, within } from "../harness/deadline.mjs";
-import { command } from "../harness/publish.mjs";
+import { command, published } from "../harness/publish.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
+import { reconnected, recorded } from "../harness/sessions.mjs";
 import { redisClients, startSocketIo } from "../harness/socketio_server.mjs";
 import { tokenFor } from "../harness/token.mjs";
 
@@ -39,6 +40,23 @@ async function emitterOn(s, store) {
 }
 
 suite("Socket.IO emitters", () => {
+  scenario("socketsJoin while no node has the session: with partitions too it is recovered, with what the room had from then on", async (s) => {
+    const [store, a, b] = await nodes(s, 2, { partitions: 8 });
+    const balancer = await s.proxy(a);
+    const client = await s.io(balancer, { token, ...WEBSOCKET }).connected();
+    await published(b, { room: "user:7", event: "first", data: 0 });
+    await client.event("first");
+    await recorded(store, "user:7");
+    await a.stop("SIGKILL");
+    const emitter = await emitterOn(s, store);
+    emitter.in("user:7").socketsJoin(["room:a", "room:b"]);
+    await until(async () => (await store.cli("XRANGE", "roomcast:events", "-", "+")).includes("\norder\n"), "the command in the log");
+    for (const room of ["room:a", "room:b"]) await published(b, { room, event: room, data: 1 });
+    balancer.target = b;
+    assert.equal(await reconnected(client, 2), true);
+    for (const room of ["room:a", "room:b"]) assert.deepEqual(await client.event(room), [1]);
+  });
+
   scenario("@socket.io/redis-emitter: rooms, except, broadcasts, namespaces, binary, dates, volatile events and numbers arrive", async (s) => {
     const [store, node] = await nodes(s);
     const emitter = await emitterOn(s, store);

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { startBackend } from "../harness/backend.mjs";
 import { KEY } from "../harness/config.mjs";
 import { until } from "../harness/deadline.mjs";
+import { eventOf, streamOf } from "../harness/lines.mjs";
 import { roomcast } from "../harness/node.mjs";
 import { assertError, command, published } from "../harness/publish.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
@@ -280,15 +281,16 @@ suite("Explain", () => {
     assert.equal((await ask({ namespace: "/admin" })).verdict, "unknown_namespace");
     const event = await send(nodes[0], "room:a");
     await verdict(nodes[1], { user: "7", room: "room:a", event }, "delivered");
-    const [epoch, ms] = event.split("-");
-    const none = await ask({ event: `${epoch}-${ms}-77` });
+    const [, epoch, ms, line] = /^(.+)-(.+)-\d+(_\d+)?$/.exec(eventOf(event));
+    const named = (epoch, ms, seq) => `${epoch}-${ms}-${seq}${line ?? ""}`;
+    const none = await ask({ event: named(epoch, ms, 77) });
     assert.ok(["unknown_event", "event_ahead"].includes(none.verdict), JSON.stringify(none));
-    assert.equal((await ask({ event: `${epoch}-${Number(ms) + 60_000}-0` })).verdict, "event_ahead");
-    assert.equal((await ask({ event: `${epoch === "1" ? "2" : "1"}-${ms}-0` })).verdict, "other_log");
+    assert.equal((await ask({ event: named(epoch, Number(ms) + 60_000, 0) })).verdict, "event_ahead");
+    assert.equal((await ask({ event: named(epoch === "1" ? "2" : "1", ms, 0) })).verdict, "other_log");
     // Too much for the window, and trimmed from the log: where it went is not known, and what is known holds if it went there.
     for (let n = 0; n < 8; n += 1) await published(nodes[0], { room: "room:a", event: "big", data: "x".repeat(10_000) });
     assert.equal((await ask({ event })).event.status, "kept", "the log has it");
-    await store.cli("XTRIM", "roomcast:events", "MAXLEN", "3");
+    await store.cli("XTRIM", streamOf("room:a"), "MAXLEN", "3");
     const gone = await until(async () => {
       const answer = await ask({ event });
       return answer.event.status === "gone" && answer;

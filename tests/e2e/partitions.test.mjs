@@ -59,6 +59,52 @@ suite("partitions", () => {
     assert.equal(lengths.map(Number).reduce((sum, length) => sum + length, 0) >= 120, true, `${lengths}`);
   });
 
+  scenario("the offset of a publish is good for any room: who joins with it gets exactly what comes after, and knows repeats", async (s) => {
+    const page = fs.readFileSync(path.join(ROOT, "docs/scaling.md"), "utf8");
+    const [, code] = /```js\n(const eventOf[^]*?)```/.exec(page);
+    const eventOf = new Function(`${code} return eventOf;`)();
+    const store = await s.redis();
+    const [a, b] = await partitioned(s, store, 2);
+    const rooms = NAMES.map((name) => `room:${name}`);
+    const ends = {};
+    for (const [n, room] of rooms.entries()) {
+      const other = rooms[(n + 1) % rooms.length];
+      await published(a, { rooms: [room, other], event: "before", data: n });
+      await published(a, { room, event: "before", data: n });
+    }
+    const since = await published(a, { room: rooms[0], event: "before", data: "it" });
+    const own = [];
+    for (const [n, room] of rooms.entries()) {
+      const other = rooms[(n + 1) % rooms.length];
+      own.push(await published(a, { room, event: "after", data: `${n}` }), await published(a, { rooms: [room, other], event: "after", data: `${n} both` }));
+      ends[room] = [`${n}`, `${n} both`, `${(n + rooms.length - 1) % rooms.length} both`].sort();
+    }
+    for (const node of [a, b]) {
+      for (const room of rooms) {
+        const ws = await s.ws(node, { token: tokenFor("8") }).welcomed();
+        ws.send({ type: "join", room, since });
+        assert.equal((await ws.message((message) => message.type === "joined" && message.room === room)).recovered, true, room);
+        const sse = await s.sse(node, { token: tokenFor("9"), rooms: [room], headers: { "last-event-id": since } }).answered();
+        await until(() => ws.eventsOf("after").length === 3 && sse.events.length === 3, () => JSON.stringify([ws.messages, sse.events]));
+        assert.deepEqual(ws.eventsOf("after").map(({ data }) => data).sort(), ends[room]);
+        assert.deepEqual([ws.eventsOf("before"), sse.events.filter(({ name }) => name !== "after")], [[], []]);
+      }
+    }
+    // The name of an event is the same for its publisher, on every connection, and in every room.
+    const client = await s.ws(a, { token: tokenFor("8") }).welcomed();
+    for (const room of [...rooms, rooms[0]]) client.send({ type: "join", room, since });
+    await until(() => new Set(client.eventsOf("after").map(({ data }) => data)).size === own.length, "all events");
+    const names = new Map(client.eventsOf("after").map(({ data, offset }) => [data, eventOf(offset)]));
+    assert.deepEqual([...names.values()].sort(), own.map(eventOf).sort());
+    assert.equal(new Set(names.values()).size, own.length);
+    // A repeat of an id says only which event it was.
+    const first = await published(a, { room: rooms[0], event: "once", id: "once" });
+    const again = await published(b, { room: rooms[0], event: "once", id: "once" });
+    assert.equal(again, eventOf(first));
+    client.send({ type: "join", room: rooms[0], since: again, id: "again" });
+    assert.equal((await client.message((message) => message.id === "again")).recovered, false);
+  });
+
   scenario("kill -9 of a node: a client in rooms of several partitions is recovered, with everything once and in order", async (s) => {
     const store = await s.redis();
     const [a, b] = await partitioned(s, store, 2);
@@ -97,6 +143,9 @@ suite("partitions", () => {
     const kept = async (node) => Promise.all(["roomcast_window_events", "roomcast_window_rooms"].map((name) => node.metric(name)));
     await until(async () => (await kept(a))[0] === rooms, "the node with the clients keeps the events of their rooms, and no other");
     await until(async () => (await kept(b)).every((number) => number === 0), "the other node keeps nothing");
+    const read = (node) => Promise.all(["wanted", "unwanted"].map((result) => node.metric(`roomcast_log_read_total{result="${result}"}`)));
+    await until(async () => (await read(b)).join() === `0,${rooms + 100}`, async () => `it read all of it; counted ${await read(b)}`);
+    await until(async () => (await read(a)).join() === `${rooms},100`, async () => `what its clients are in is wanted; counted ${await read(a)}`);
     await until(async () => {
       const all = await records(store);
       return clients.every((_, n) => all.includes(`"user:u${n}"`));
@@ -152,6 +201,32 @@ suite("partitions", () => {
     assert.equal(outside.connects, 1);
   });
 
+  scenario("all of Redis is emptied: every client gets one gap signal, and later events", async (s) => {
+    const store = await s.redis();
+    const [node] = await partitioned(s, store, 1);
+    const rooms = NAMES.map((name) => `room:${name}`);
+    const io = await s.io(node, { token: tokenFor("7"), ...WEBSOCKET }).connected();
+    for (const room of rooms) await io.join(room);
+    const ws = await s.ws(node, { token: tokenFor("8") }).welcomed();
+    for (const room of rooms) {
+      ws.send({ type: "join", room });
+      await ws.message((message) => message.type === "joined" && message.room === room);
+    }
+    const sse = await s.sse(node, { token: tokenFor("9"), rooms }).answered();
+    for (const room of rooms) await published(node, { room, event: "before", data: room });
+    await until(() => io.argsOf("before").length === rooms.length && ws.eventsOf("before").length === rooms.length && sse.events.length === rooms.length, "the events of before");
+    await store.cli("FLUSHALL");
+    const gaps = () => ws.messages.filter(({ type }) => type === "gap").map(({ room }) => room);
+    await until(() => io.connects === 2 && gaps().length > 0 && sse.events.some(({ name }) => name === "gap"), "a gap signal for each client");
+    assert.equal(io.socket.recovered, false);
+    for (const room of rooms) await io.join(room);
+    for (const room of rooms) await until(async () => (await publish(node, { room, event: "after", data: room })).status === 200, "published");
+    await until(() => [io.argsOf("after"), ws.eventsOf("after"), sse.events.filter(({ name }) => name === "after")].every((events) => events.length >= rooms.length), "the events of after");
+    assert.deepEqual(gaps().sort(), [...rooms, "user:8"].sort());
+    assert.equal(sse.events.filter(({ name }) => name === "gap").length, 1);
+    assert.equal(io.connects, 2);
+  });
+
   scenario("a master that hangs in a Cluster: its rooms are refused, all others go on", async (s) => {
     const group = s.serve(await startCluster());
     const [node] = await partitioned(s, group, 1, { redis: { url: group.url, partitions: PARTITIONS, timeout: "500ms" } });
@@ -189,7 +264,7 @@ suite("partitions", () => {
     assert.equal((await publish(next, { room: "user:7", event: "refused", data: 1 })).status, 503);
     await old.stop();
     await until(async () => (await next.get("/health")).status === 200, "the node takes over");
-    const epochs = [offset, await published(next, { room: "user:7", event: "after", data: 1 })].map((text) => text.split("_")[1]);
+    const epochs = [offset, await published(next, { room: "user:7", event: "after", data: 1 })].map((text) => text.split("-")[0]);
     assert.notEqual(epochs[0], epochs[1], "another epoch");
   });
 
@@ -209,6 +284,50 @@ suite("partitions", () => {
     const order = client.messages.filter(({ type }) => type === "event").map(({ event, data }) => `${event}${data}`);
     for (let round = 0; round < 20; round += 1) {
       assert.ok(order.indexOf(`a${round}`) < order.indexOf(`b${round}`) && order.indexOf(`b${round}`) < order.indexOf(`c${round}`), `${order}`);
+    }
+  });
+
+  scenario("what was missed comes in the order of a publisher that waits, to clients of every kind and on another node", async (s) => {
+    const store = await s.redis();
+    const [a, b] = await partitioned(s, store, 2);
+    const rooms = [`room:${isolated}`, `room:${NAMES.find((name) => name !== isolated)}`];
+    const [one, two] = rooms;
+    const balancer = await s.proxy(a);
+    const io = await s.io(balancer, { token: tokenFor("7"), ...WEBSOCKET }).connected();
+    await io.join(...rooms);
+    const stream = { token: tokenFor("9"), rooms };
+    const sse = await s.sse(b, stream).answered();
+    for (const room of rooms) await published(b, { room, event: "seen", data: 0 });
+    await until(() => io.argsOf("seen").length === 2 && sse.eventsOf("seen").length === 2, "both have seen it");
+    sse.close();
+    await recorded(store, ...rooms);
+    balancer.target = b;
+    await a.stop("SIGKILL");
+    // More than a replay takes from the window at once.
+    const rounds = 150;
+    for (let round = 0; round < rounds; round += 1) {
+      await published(b, { room: one, event: "a", data: round });
+      await published(b, { rooms, event: "b", data: round });
+      await published(b, { room: two, event: "c", data: round });
+    }
+    const inOrder = (got, kinds, what) => {
+      const own = got.filter(([event]) => kinds.includes(event)).map(([event, round]) => `${event}${round}`);
+      assert.deepEqual(own, Array.from({ length: rounds }, (_, round) => kinds.map((kind) => `${kind}${round}`)).flat(), what);
+    };
+    const ORDERS = [[one, ["a", "b"]], [two, ["b", "c"]]];
+    assert.equal(await reconnected(io, 2), true);
+    await until(() => io.argsOf("c").length === rounds && io.argsOf("b").length === rounds && io.argsOf("a").length === rounds, "all that Socket.IO missed");
+    for (const [room, kinds] of ORDERS) inOrder(io.events.map(({ name, args }) => [name, args[0]]), kinds, `Socket.IO in ${room}`);
+    const again = s.sse(b, { ...stream, headers: { "last-event-id": sse.events.at(-1).id } });
+    await until(() => ["a", "b", "c"].every((name) => again.eventsOf(name).length === rounds), "all that the stream missed");
+    for (const [room, kinds] of ORDERS) inOrder(again.events.map(({ name, data }) => [name, JSON.parse(data).data ?? JSON.parse(data)]), kinds, `a stream in ${room}`);
+    const ws = await s.ws(b, { token: tokenFor("8") }).welcomed();
+    for (const [room, kinds] of ORDERS) {
+      const joined = await ws.ask({ type: "join", room, since: sse.events.at(-1).id });
+      assert.equal(joined.recovered, true, JSON.stringify(joined));
+      const got = () => ws.messages.filter((message) => message.type === "event" && message.room === room).map(({ event, data }) => [event, data]);
+      await until(() => kinds.every((kind) => got().filter(([event]) => event === kind).length === rounds), `what a /ws client missed in ${room}`);
+      inOrder(got(), kinds, `/ws in ${room}`);
     }
   });
 

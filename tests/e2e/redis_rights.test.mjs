@@ -97,7 +97,7 @@ suite("rights in Redis", () => {
   });
 
   scenario("a node of a Redis Cluster without the stream's slot, addressed as a single server, is reported", async ({ node, redis }) => {
-    const server = await redis({ args: ["--cluster-enabled", "yes"] });
+    const server = await redis({ cluster: true });
     const { code, output } = await check(server.url);
     assert.equal(code, 2, output);
     assert.match(output, /CLUSTERDOWN|MOVED/);

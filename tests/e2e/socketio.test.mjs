@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import parser from "socket.io-msgpack-parser";
 import { until } from "../harness/deadline.mjs";
+import { streamOf } from "../harness/lines.mjs";
 import { command, published } from "../harness/publish.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
 import { tokenFor } from "../harness/token.mjs";
@@ -229,6 +230,6 @@ suite("Socket.IO", () => {
     const answers = await Promise.all(Array.from({ length: 20 }, (_, number) => client.ask("say", data(number))));
     assert.deepEqual(answers.map(([answer]) => answer), Array.from({ length: 20 }, (_, number) => data(number)));
     assert.deepEqual([client.connects, client.disconnects], [1, []]);
-    assert.equal(Number(await store.cli("XLEN", "roomcast:events")) >= 20, true);
+    assert.ok(Number(await store.cli("XLEN", streamOf("user:7"))) >= 20);
   });
 });

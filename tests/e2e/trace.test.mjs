@@ -5,6 +5,7 @@ import path from "node:path";
 import { KEY, configure, toml } from "../harness/config.mjs";
 import { until } from "../harness/deadline.mjs";
 import { post, request } from "../harness/http.mjs";
+import { eventOf } from "../harness/lines.mjs";
 import { BINARY, Daemon } from "../harness/node.mjs";
 import { assertError, command, published } from "../harness/publish.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
@@ -33,7 +34,7 @@ suite("Trace", () => {
     await trace.line({ type: "event_in", session, event: "echo", bytes });
     await trace.line({ type: "event_out", session, event: "echoed", bytes, outcome: "reply" });
     const offset = await published(one, { room: "room:a", event: "news", data: SECRETS });
-    await trace.line({ type: "event_out", session, event: "news", rooms: ["room:a"], bytes, offset, outcome: "queued" });
+    await trace.line({ type: "event_out", session, event: "news", rooms: ["room:a"], bytes, offset: eventOf(offset), outcome: "queued" });
     await published(one, { room: "room:a", except: ["user:7"], event: "not for 7", data: 1 });
     await trace.line({ type: "event_out", session, event: "not for 7", outcome: "excepted" });
     await client.ask("sneak", "x");
@@ -95,7 +96,7 @@ suite("Trace", () => {
     for (const client of clients) await client.join("room:a");
     await clients[1].join("room:b");
     const offset = await published(one, { room: "room:a", event: "news", data: SECRETS });
-    const event = await ofRoom.line({ type: "event", event: "news", offset });
+    const event = await ofRoom.line({ type: "event", event: "news", offset: eventOf(offset) });
     assert.deepEqual([event.receivers, Object.values(event.nodes).toSorted(), event.args], [3, [1, 2], undefined]);
     assert.deepEqual(ofRoom.all({ type: "joined" }).map((line) => [line.user, line.rooms]).toSorted(), [["0", ["room:a"]], ["1", ["room:a"]], ["2", ["room:a"]]]);
     await ofSession.line({ type: "event_out", event: "news", session });

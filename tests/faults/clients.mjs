@@ -1,6 +1,6 @@
 // Clients of every protocol, each with a journal of what it saw: stock Socket.IO, /ws that rejoins with `since`, and SSE
 // with Last-Event-ID. All reconnect by themselves.
-import { PARTITIONS } from "../harness/config.mjs";
+import { eventOf } from "../harness/lines.mjs";
 import http from "node:http";
 import { tokenFor } from "../harness/token.mjs";
 import { io } from "socket.io-client";
@@ -225,8 +225,7 @@ export class WsClient extends Client {
     const { n, volatile } = data ?? args[0];
     // A volatile event has the offset of the event before it.
     if (!volatile) {
-      // With partitions an offset names several positions, and two events may come with the same.
-      const event = PARTITIONS > 1 ? n : offset;
+      const event = eventOf(offset);
       const elsewhere = this.#seen.get(event);
       this.#seen.set(event, room);
       if (elsewhere !== undefined && elsewhere !== room) return;

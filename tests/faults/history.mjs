@@ -7,8 +7,8 @@ let ticks = 0;
 /** The next moment: `tick` orders all facts of this process, `ms` measures time. */
 export const moment = () => ({ tick: ++ticks, ms: performance.now() });
 
-/** The offset that a publisher got, or its stream id: on the only line that it names besides the control line, if any. */
-const acceptedAt = (text) => [...parsePlace(text).values()].at(-1);
+/** The event's own offset of what a publisher got, or its stream id. */
+const acceptedAt = (text) => [...parsePlace(text).values()][0];
 
 /** Whether an offset comes before another one of the same log. */
 export const isBefore = (one, other) => one.ms < other.ms || (one.ms === other.ms && one.seq < other.seq);

@@ -44,7 +44,9 @@ describe("min_replicas", () => {
     } finally {
       await seen.end();
     }
-    const stored = [...(await group.master.cli("XRANGE", "roomcast:events", "-", "+")).matchAll(/^data\n(\d+)$/gm)].map(([, n]) => Number(n));
+    const keys = ["roomcast:events", ...Array.from({ length: 8 }, (_, index) => `roomcast:events:{${index + 1}}`)];
+    const entries = await Promise.all(keys.map((key) => group.master.cli("XRANGE", key, "-", "+")));
+    const stored = [...entries.join("\n").matchAll(/^data\n(\d+)$/gm)].map(([, n]) => Number(n));
     const lost = seen.accepted.filter((n) => !stored.includes(n));
     assert.deepEqual(lost, [], "accepted, and not on the new master");
     assert.equal(new Set(stored).size, stored.length, "none twice");

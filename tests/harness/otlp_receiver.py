@@ -5,6 +5,7 @@ Prints one JSON line for the port, then one for each request. `python otlp_recei
 
 import json
 import sys
+import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from google.protobuf.json_format import MessageToDict
@@ -13,6 +14,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 KINDS = {"/v1/traces": ExportTraceServiceRequest, "/v1/metrics": ExportMetricsServiceRequest}
 STATUS = int(sys.argv[1]) if len(sys.argv) > 1 else 200
+# Each connection has a thread, and `print` writes the end of the line by itself.
+printing = threading.Lock()
 
 
 def has_unknown(message):
@@ -31,7 +34,8 @@ def has_unknown(message):
 
 
 def tell(**line):
-    print(json.dumps(line), flush=True)
+    with printing:
+        print(json.dumps(line), flush=True)
 
 
 class Receiver(BaseHTTPRequestHandler):

@@ -10,12 +10,14 @@ import { freePort } from "./port.mjs";
 const run = promisify(execFile);
 
 export class Redis {
-  /** `durable`: with an append-only file, synced `always` (or `true`) or `everysec`; `args`: more arguments of redis-server. */
-  constructor(port, { durable = false, args = [] } = {}) {
+  /** `durable`: with an append-only file, synced `always` (or `true`) or `everysec`; `cluster`: as a member of a Cluster that is still to
+   * be made; `args`: more arguments of redis-server. */
+  constructor(port, { durable = false, cluster = false, args = [] } = {}) {
     this.port = port;
     this.url = `redis://127.0.0.1:${port}/0`;
     this.directory = fs.mkdtempSync(path.join(os.tmpdir(), "roomcast-redis-"));
     this.durable = durable;
+    this.cluster = cluster;
     this.args = args;
   }
 
@@ -23,7 +25,10 @@ export class Redis {
   async start(args) {
     const sync = this.durable === "everysec" ? "everysec" : "always";
     const appendOnly = this.durable ? ["yes", "--appendfsync", sync] : ["no"];
-    const all = args ?? ["--port", this.port, "--bind", "127.0.0.1", "--dir", this.directory, "--save", "", "--appendonly", ...appendOnly, ...this.args];
+    // The bus would be at the port and 10000, where outgoing connections of others may be.
+    if (this.cluster) this.bus ??= await freePort();
+    const cluster = this.cluster ? ["--cluster-enabled", "yes", "--cluster-port", this.bus] : [];
+    const all = args ?? ["--port", this.port, "--bind", "127.0.0.1", "--dir", this.directory, "--save", "", "--appendonly", ...appendOnly, ...cluster, ...this.args];
     this.#spawn(all);
     await until(async () => {
       // If it exited, another process has the port and may answer on it.

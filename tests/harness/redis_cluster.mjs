@@ -19,9 +19,8 @@ class Group {
 
   async start() {
     for (let index = 0; index < 6; index += 1) {
-      const args = ["--cluster-enabled", "yes", "--cluster-port", String(await freePort()), "--cluster-node-timeout", String(NODE_TIMEOUT),
-        "--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0"];
-      this.members.push(new Server(await freePort(), { args }));
+      const args = ["--cluster-node-timeout", String(NODE_TIMEOUT), "--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0"];
+      this.members.push(new Server(await freePort(), { cluster: true, args }));
     }
     await Promise.all(this.members.map((member) => member.start()));
     const addresses = this.members.map(({ port }) => `127.0.0.1:${port}`);

@@ -1,9 +1,11 @@
 //! A Redis stream that is trimmed, flushed and deleted, and fails over to a lagging replica.
 
 use roomcast::log::redis::generation::{Observed, StreamInfo};
+use roomcast::model::after::After;
 use roomcast::model::command::SessionCommand;
 use roomcast::model::draft::Draft;
-use roomcast::model::offset::Position;
+use roomcast::model::event::Event;
+use roomcast::model::offset::{Offset, Position};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -12,6 +14,12 @@ use std::sync::Arc;
 pub(crate) struct Entry {
     pub position: Position,
     pub body: Body,
+    /// What comes before it on other lines.
+    pub after: After,
+    /// The same, however long ago that was.
+    pub past: After,
+    /// When it was accepted, by the clock of the node that did it.
+    pub accepted_us: u64,
     /// A node that died has read it; the only proof that it existed may be gone with the node.
     pub read_by_dead: bool,
 }
@@ -22,6 +30,15 @@ pub(crate) enum Body {
     Event(Draft),
     SessionCommand(Arc<SessionCommand>),
     Probe,
+}
+
+impl Entry {
+    /// As a tail reads it.
+    pub(crate) fn event(&self, offset: Offset) -> Option<Event> {
+        let Body::Event(draft) = &self.body else { return None };
+        let after = self.after.clone().boxed();
+        Some(Event { offset, draft: draft.clone(), accepted_us: self.accepted_us, after })
+    }
 }
 
 /// The stream of one line and its epoch key.
@@ -52,6 +69,17 @@ impl Log {
 
     /// `XADD *`: ids rise within one generation, whatever the clock does.
     pub(crate) fn append(&mut self, clock_ms: u64, body: Body) -> Position {
+        self.append_after(clock_ms, body, (After::default(), After::default()), 0)
+    }
+
+    /// The same, behind what is named on other lines.
+    pub(crate) fn append_after(
+        &mut self,
+        clock_ms: u64,
+        body: Body,
+        (after, past): (After, After),
+        accepted_us: u64,
+    ) -> Position {
         let mut position = match clock_ms > self.last.ms {
             true => Position { ms: clock_ms, seq: 0 },
             false => Position { ms: self.last.ms, seq: self.last.seq + 1 },
@@ -63,7 +91,7 @@ impl Log {
         self.exists = true;
         self.last = position;
         self.added += 1;
-        self.entries.push(Entry { position, body, read_by_dead: false });
+        self.entries.push(Entry { position, body, after, past, accepted_us, read_by_dead: false });
         position
     }
 

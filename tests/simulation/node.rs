@@ -139,6 +139,8 @@ pub(crate) struct Node {
     announced: Vec<Offset>,
     /// Sessions whose records in the store are out of date.
     pub unwritten: BTreeSet<Id>,
+    /// Entries that were delivered before what they come after.
+    pub out_of_order: Vec<(Line, Position)>,
     /// Sessions that other nodes may have taken while this node was disconnected.
     pub stale: BTreeSet<Id>,
 }
@@ -165,6 +167,7 @@ impl Node {
             window,
             announced: lines().map(|line| Offset { line, ..Offset::default() }).collect(),
             unwritten: BTreeSet::new(),
+            out_of_order: Vec::new(),
             stale: BTreeSet::new(),
         }
     }
@@ -228,6 +231,11 @@ impl Node {
         let stream = log.observe(None).stream;
         let head = generation::head(self.known[line.index()].as_ref(), stream.as_ref());
         let snapshot = history(line, log, epoch, head, settings);
+        // Histories are read side by side.
+        let known = |of: Line| self.known[of.index()].as_ref().map_or(Position::default(), |known| known.position);
+        let is_early = |entry: &&Entry| entry.past.iter().any(|(of, position)| known(of) < position);
+        let early: Vec<_> = log.entries.iter().filter(is_early).map(|entry| (line, entry.position)).collect();
+        self.out_of_order.extend(early);
         self.known[line.index()] = Some(TailState::new(epoch, head, stream.as_ref()));
         let offset = Offset { epoch, position: snapshot.head, line };
         self.announced[line.index()] = offset;
@@ -243,12 +251,19 @@ impl Node {
         let has_read = |(line, position): &(Line, Position)| {
             self.known[line.index()].as_ref().is_some_and(|known| known.position >= *position)
         };
-        let may_come = |entry: &&Entry| match &entry.body {
-            Body::SessionCommand(command) => is_late || command.at.iter().all(has_read),
-            _ => true,
+        let may_come = |entry: &&Entry| {
+            let at = if let Body::SessionCommand(command) = &entry.body { &command.at[..] } else { &[] };
+            is_late
+                || at.iter().all(has_read) && (rules.tails_never_wait || entry.after.iter().all(|one| has_read(&one)))
         };
         let unread = log.entries.iter().filter(|entry| entry.position > position);
         let unread: Vec<_> = unread.take(max).take_while(may_come).collect();
+        let late = unread.iter().filter(|entry| {
+            let is_named = |one| entry.after.iter().any(|named| named == one);
+            entry.past.iter().any(|one| !has_read(&one) && !(rules.tails_never_wait && is_named(one)))
+        });
+        let late: Vec<_> = late.map(|entry| (line, entry.position)).collect();
+        self.out_of_order.extend(late);
         if let Some(last) = unread.last() {
             position = last.position;
             let known = self.known[line.index()].as_mut();
@@ -259,8 +274,10 @@ impl Node {
             match &entry.body {
                 // As the tail leaves out what nobody wants.
                 Body::Event(draft) if !draft.volatile && !self.wants(draft, offset) => {}
-                Body::Event(draft) => {
-                    self.deliver(Event { offset, draft: draft.clone(), accepted_us: 0 }, now);
+                Body::Event(_) => {
+                    if let Some(event) = entry.event(offset) {
+                        self.deliver(event, now);
+                    }
                 }
                 Body::SessionCommand(order) => {
                     self.announced[0] = offset;
@@ -284,7 +301,7 @@ impl Node {
     pub(crate) fn receive_volatile(&mut self, line: Line, event: &Event, now: u64) {
         let Some(known) = &self.known[line.index()] else { return };
         let offset = Offset { epoch: known.epoch, position: known.position, line };
-        self.deliver(Event { offset, draft: event.draft.clone(), accepted_us: 0 }, now);
+        self.deliver(Event { offset, draft: event.draft.clone(), accepted_us: 0, after: None }, now);
     }
 
     fn wants(&self, draft: &Draft, at: Offset) -> bool {
@@ -318,7 +335,7 @@ impl Node {
             }
             let offset = Offset { epoch, position: entry.position, line };
             let is_taken = match &entry.body {
-                Body::Event(draft) => finder.take(Event { offset, draft: draft.clone(), accepted_us: 0 }),
+                Body::Event(_) => entry.event(offset).is_none_or(|event| finder.take(event)),
                 Body::SessionCommand(order) => finder.take_command(entry.position, (**order).clone()),
                 Body::Probe => true,
             };
@@ -376,10 +393,7 @@ fn history(line: Line, log: &Log, epoch: Epoch, head: Position, settings: &Setti
     for entry in log.entries.iter().rev().filter(|entry| entry.position <= head) {
         let old = entry.position.ms < head.ms.saturating_sub(settings.history_ms);
         let offset = Offset { epoch, position: entry.position, line };
-        let event = match &entry.body {
-            Body::Event(draft) => Some(Event { offset, draft: draft.clone(), accepted_us: 0 }),
-            _ => None,
-        };
+        let event = entry.event(offset);
         bytes += event.as_ref().map_or(0, Event::size);
         if old || bytes > settings.window_bytes {
             left_out = Some(entry.position);

@@ -83,6 +83,8 @@ pub(crate) struct Oracle {
     /// The commands of the backend, by their positions on the control line.
     commands: BTreeMap<Position, Command>,
     partitions: Partitions,
+    /// Delivered somewhere before what they come after, because that line was behind.
+    excused: BTreeSet<(Line, Position)>,
     losses: u64,
     stretches: BTreeMap<Who, Stretch>,
     /// Every room that a client has asked for.
@@ -247,6 +249,9 @@ impl Oracle {
         if let Some(missed) = missed {
             return self.wrong(who, format!("got event {serial} but never {missed}"));
         }
+        if let Some(later) = sure.then(|| self.overtaken(who, stretch, fact)).flatten() {
+            return self.wrong(who, format!("got event {serial} after {later}, which was published later"));
+        }
         if let Some(stretch) = self.stretches.get_mut(who) {
             stretch.got.insert(serial);
             stretch.newest.insert(fact.line, fact.position);
@@ -271,6 +276,27 @@ impl Oracle {
             .filter(|fact| !stretch.got.contains(&fact.serial) && !stretch.elsewhere.contains(&fact.serial))
             .find(|fact| self.entitled(who, stretch, fact) == Inside::Yes)
             .map(|fact| fact.serial)
+    }
+
+    /// An event that was published before, and came after this one in a room of both.
+    fn overtaken(&self, who: &Who, stretch: &Stretch, fact: &Fact) -> Option<u64> {
+        let is_excused = |fact: &Fact| self.excused.contains(&(fact.line, fact.position));
+        let is_sure = |fact: &Fact, room: &Room| {
+            fact.rooms.contains(room)
+                && self.inside(who, stretch, room, (fact.line, fact.position)) == Inside::Yes
+                && stretch.only.as_ref().is_none_or(|only| only == room)
+        };
+        let later = self.facts.values().filter(|later| {
+            later.serial > fact.serial && later.line != fact.line && stretch.got.contains(&later.serial)
+        });
+        let in_one_room = |later: &&Fact| fact.rooms.iter().any(|room| is_sure(fact, room) && is_sure(later, room));
+        let mut later = later.filter(|later| !is_excused(later) && !is_excused(fact)).filter(in_one_room);
+        later.next().map(|later| later.serial)
+    }
+
+    /// This entry was not waited for, or with it.
+    pub(crate) fn excused(&mut self, at: (Line, Position)) {
+        self.excused.insert(at);
     }
 
     /// The run is over, and every client has read everything.

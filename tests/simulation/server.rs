@@ -9,6 +9,7 @@ use rand::RngExt as _;
 use roomcast::log::shared_window::SharedWindow;
 use roomcast::log::window::{Gap, Pulled, RecentLog, Slice};
 use roomcast::model::command::SessionCommand;
+use roomcast::model::event::Event;
 use roomcast::model::id::Id;
 use roomcast::model::millis::Millis;
 use roomcast::model::names::Room;
@@ -424,7 +425,8 @@ impl World {
     fn resume(&mut self, id: u64, after: &Place, pid: Id, mut parked: Parked) {
         let here = self.here(id);
         let conn = &self.wires[&id];
-        let window = &Judged { window: &self.nodes[conn.node].window, lives_early: self.rules.lives_early };
+        let window = Judged { lives_early: self.rules.lives_early, ..Judged::of(&self.nodes[conn.node].window) };
+        let window = &window;
         let before = parked.clone();
         self.oracle.taken_up(before.at.control().position, &here);
         let mut missed = recovery::take_up(&mut parked, window, &here, "/", after);
@@ -467,7 +469,12 @@ impl World {
         let node = &mut self.nodes[conn.node];
         let shard = &mut node.shards[conn.shard];
         let Some(replay) = &mut shard.sessions[key].replay else { return };
-        let step = replay.step(&node.window, &shard.position, "/", self.settings.slice);
+        let judged = Judged {
+            replays_never_wait: self.rules.replays_never_wait,
+            replays_have_no_clock: self.rules.replays_have_no_clock,
+            ..Judged::of(&node.window)
+        };
+        let step = replay.step(&judged, &shard.position, "/", self.settings.slice);
         let is_over = replay.is_over(&shard.position);
         let places = |room: &Room| replay.place_of(room, &shard.position);
         match step {
@@ -507,7 +514,7 @@ impl World {
     fn provable(&self, id: u64, after: Place, rooms: &[Room]) -> Result<Place, Gap> {
         let (here, window) = (self.here(id), &self.nodes[self.wires[&id].node].window);
         let lines = self.settings.partitions.of_all(rooms).collect();
-        let judged = Judged { window, lives_early: self.rules.lives_early };
+        let judged = Judged { lives_early: self.rules.lives_early, ..Judged::of(window) };
         match recovery::provable(&judged, &here, &after, "/", rooms) {
             Ok(()) => Ok(after.only(lines)),
             Err(Gap::TooOld) if self.rules.ignore_floor => {
@@ -686,6 +693,23 @@ impl World {
 struct Judged<'a> {
     window: &'a SharedWindow,
     lives_early: bool,
+    replays_never_wait: bool,
+    replays_have_no_clock: bool,
+}
+
+impl<'a> Judged<'a> {
+    fn of(window: &'a SharedWindow) -> Self {
+        Self { window, lives_early: false, replays_never_wait: false, replays_have_no_clock: false }
+    }
+
+    fn judged(&self, event: &Event) -> Event {
+        Event {
+            offset: event.offset,
+            draft: event.draft.clone(),
+            accepted_us: if self.replays_have_no_clock { 0 } else { event.accepted_us },
+            after: event.after.clone().filter(|_| !self.replays_never_wait),
+        }
+    }
 }
 
 impl RecentLog for Judged<'_> {
@@ -698,7 +722,11 @@ impl RecentLog for Judged<'_> {
     }
 
     fn pull(&self, after: Offset, up_to: Position, namespace: &str, rooms: &[Room], max: Slice) -> Result<Pulled, Gap> {
-        self.window.pull(after, up_to, namespace, rooms, max)
+        let mut pulled = self.window.pull(after, up_to, namespace, rooms, max)?;
+        if self.replays_never_wait || self.replays_have_no_clock {
+            pulled.events.iter_mut().for_each(|event| *event = Arc::new(self.judged(event)));
+        }
+        Ok(pulled)
     }
 
     fn commands(&self, after: Offset) -> Result<Vec<(Position, Arc<SessionCommand>)>, Gap> {

@@ -9,6 +9,7 @@ use crate::wire::{Kind, Wires};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng};
 use roomcast::log::window::Slice;
+use roomcast::model::after::After;
 use roomcast::model::args::Args;
 use roomcast::model::command::{Action, Selector, SessionCommand};
 use roomcast::model::draft::{Draft, Source};
@@ -72,9 +73,19 @@ pub(crate) struct Rules {
     pub trusts_partial: bool,
     /// What a pass has read does not get into the window.
     pub fills_blindly: bool,
+    /// A tail does not wait for what an entry comes after.
+    pub tails_never_wait: bool,
+    /// A replay does not wait for what an event comes after.
+    pub replays_never_wait: bool,
+    /// A replay does not look at when events were accepted.
+    pub replays_have_no_clock: bool,
 }
 
 const LINES: usize = 120;
+/// For how long entries name what was acknowledged on other lines.
+const RECENT: u64 = 200;
+/// How far the clocks of nodes are apart.
+const CLOCKS_APART: u64 = 60;
 
 pub(crate) struct World {
     pub rules: Rules,
@@ -95,6 +106,9 @@ pub(crate) struct World {
     /// Every stored event by its serial, also those that the log lost.
     pub facts: BTreeMap<u64, Fact>,
     pub serial: u64,
+    /// What the publisher got acknowledged, by lines, and what of the control line concerns a partition, and when.
+    acknowledged: BTreeMap<Line, (Position, u64)>,
+    announced: BTreeMap<Line, (Position, u64)>,
     trace: Option<VecDeque<String>>,
 }
 
@@ -142,6 +156,8 @@ impl World {
             oracle: Oracle::new(settings.partitions),
             facts: BTreeMap::new(),
             serial: 100,
+            acknowledged: BTreeMap::new(),
+            announced: BTreeMap::new(),
             trace: traced.then(VecDeque::new),
         }
     }
@@ -262,7 +278,7 @@ impl World {
         };
         self.settle_commands();
         if volatile {
-            let event = Event { offset: Offset::default(), draft, accepted_us: 0 };
+            let event = Event { offset: Offset::default(), draft, accepted_us: 0, after: None };
             let now = self.now;
             self.nodes
                 .iter_mut()
@@ -271,14 +287,53 @@ impl World {
             return self.note(|| format!("publish {serial} volatile"));
         }
         let clock = self.clock();
-        let position = self.logs[line.index()].append(clock, Body::Event(draft.clone()));
+        let concerned: Vec<Line> = draft.rooms.iter().map(|room| partitions.of(room)).collect();
+        // Where order is a matter of clocks, only what was acknowledged in the same millisecond is named.
+        let recent = if self.rules.replays_have_no_clock { 1 } else { RECENT };
+        let (after, past) = (self.before(line, &concerned, recent), self.before(line, &concerned, u64::MAX));
+        let accepted_us = self.accepted_us();
+        let position =
+            self.logs[line.index()].append_after(clock, Body::Event(draft.clone()), (after.clone(), past), accepted_us);
+        self.acknowledged(line, position, &concerned);
         let fact = Fact { serial, line, position, rooms: draft.rooms, except: draft.except };
-        self.note(|| format!("publish {serial} at {line}/{position} to {:?} except {:?}", fact.rooms, fact.except));
+        self.note(|| {
+            let (rooms, except, after) = (&fact.rooms, &fact.except, after.text());
+            format!("publish {serial} at {line}/{position} to {rooms:?} except {except:?} after {after:?}")
+        });
         self.oracle.published(fact.clone());
         self.facts.insert(serial, fact);
         if self.chance(100) {
             self.logs[line.index()].append(clock, Body::Probe);
         }
+    }
+
+    /// What comes before an entry, as nodes write it.
+    fn before(&self, line: Line, concerned: &[Line], within: u64) -> After {
+        let mut after = After::default();
+        let is_recent = |(_, (_, at)): &(&Line, &(Position, u64))| at.saturating_add(within) > self.now;
+        match line {
+            Line::CONTROL => {
+                let of = self.acknowledged.iter().filter(is_recent).filter(|(line, _)| concerned.contains(line));
+                of.for_each(|(line, (position, _))| after.add(*line, *position));
+            }
+            line => {
+                let of = self.announced.get_key_value(&line).filter(is_recent);
+                of.into_iter().for_each(|(_, (position, _))| after.add(Line::CONTROL, *position));
+            }
+        }
+        after
+    }
+
+    fn acknowledged(&mut self, line: Line, position: Position, concerned: &[Line]) {
+        let now = self.now;
+        match line {
+            Line::CONTROL => self.announced.extend(concerned.iter().map(|of| (*of, (position, now)))),
+            line => self.acknowledged.extend([(line, (position, now))]),
+        }
+    }
+
+    fn accepted_us(&mut self) -> u64 {
+        (self.now + self.rng.random_range(0..CLOCKS_APART)) * 1_000
     }
 
     /// Tells the oracle which commands are in force on all nodes.
@@ -363,8 +418,16 @@ impl World {
             node.look(line, log, None, &self.settings, self.now, &mut self.rng);
             node.read(line, log, max, self.now, (is_late, self.rules));
         }
+        self.excuse();
         let head = self.nodes[at].window.head_of(line);
         self.note(|| format!("node {at} {} line {line} up to {head}", if looks { "looks" } else { "reads" }));
+    }
+
+    /// Tells the oracle what came out of order because a line was behind for too long.
+    fn excuse(&mut self) {
+        for node in &mut self.nodes {
+            node.out_of_order.drain(..).for_each(|at| self.oracle.excused(at));
+        }
     }
 
     fn shard_works(&mut self) {
@@ -520,6 +583,7 @@ impl World {
                     while shard.work(&mut self.wires, &self.settings, self.now) {}
                 }
             }
+            self.excuse();
             self.settle_commands();
             for client in 0..self.clients.len() {
                 self.connect_if_gone(client);

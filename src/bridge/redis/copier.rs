@@ -6,7 +6,7 @@ use crate::bridge::request::Directive;
 use crate::log::AppendError;
 use crate::log::redis::leased_append::{LeaseToken, LeasedEntry};
 use crate::model::command::SessionCommand;
-use crate::model::id::{Id, NodeId};
+use crate::model::id::Id;
 use std::time::Duration;
 
 /// Messages and bytes in one append.
@@ -48,7 +48,7 @@ async fn copy(bridge: &EmitterBridge, token: &LeaseToken) -> Result<(), AppendEr
             continue;
         }
         let (numbers, contents): (Vec<u64>, Vec<Content>) = batch.into_iter().unzip();
-        let entries: Vec<LeasedEntry> = contents.into_iter().map(|content| leased_entry(bridge.id, content)).collect();
+        let entries: Vec<LeasedEntry> = contents.into_iter().map(|content| leased_entry(bridge, content)).collect();
         let answers = bridge.log.append_leased(token, &entries, None).await;
         for (number, answer) in numbers.iter().zip(&answers) {
             if matches!(answer, Ok(_) | Err(AppendError::NotReplicated { .. })) {
@@ -63,17 +63,18 @@ async fn copy(bridge: &EmitterBridge, token: &LeaseToken) -> Result<(), AppendEr
 }
 
 /// What is appended for a message.
-pub(super) fn leased_entry(from: NodeId, content: Content) -> LeasedEntry {
+pub(super) fn leased_entry(bridge: &EmitterBridge, content: Content) -> LeasedEntry {
     match content {
         Content::Event(draft) => LeasedEntry::Event(draft),
         Content::SessionCommand(Directive { namespace, selector, action }) => {
+            let at = bridge.log.positions_of(&action);
             LeasedEntry::SessionCommand(SessionCommand {
                 id: Id::random(),
-                from,
+                from: bridge.id,
                 selector,
                 namespace: Some(namespace),
                 action,
-                at: Vec::new(),
+                at,
             })
         }
     }

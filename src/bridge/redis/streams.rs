@@ -59,7 +59,7 @@ async fn copy(
         };
         at = *last;
         let copies: Vec<_> = entries.iter().filter_map(|(id, fields)| read(bridge, stream, *id, fields)).collect();
-        let copies: Vec<_> = copies.into_iter().map(|content| leased_entry(bridge.id, content)).collect();
+        let copies: Vec<_> = copies.into_iter().map(|content| leased_entry(bridge, content)).collect();
         let mut answers = bridge.log.append_leased(token, &copies, Some((stream, at))).await;
         let is_stored = answers.pop().is_some_and(|answer| answer.is_ok());
         if !bridge.count(&answers) || !is_stored {

@@ -4,8 +4,16 @@ fn at(ms: u64) -> Position {
     Position { ms, seq: 0 }
 }
 
+fn place(ms: u64) -> Place {
+    Offset { position: at(ms), ..Offset::default() }.into()
+}
+
+fn after(ms: u64) -> Box<Place> {
+    Box::new(place(ms))
+}
+
 fn stamp(ms: u64) -> Stamp {
-    Stamp { unix_ms: 1_000 + ms, position: at(ms) }
+    Stamp::new(1_000 + ms, &place(ms))
 }
 
 /// A session that began at 10, is at 100, and is in `a`.
@@ -52,8 +60,8 @@ impl Case {
             at: stamp(ms),
             reason: CloseReason::TransportClose,
             behind: None,
-            unsent_from: None,
-            lost_from: None,
+            unsent_from: Vec::new(),
+            lost_from: Vec::new(),
             resumable_until_ms: None,
         };
         change(&mut end);
@@ -69,6 +77,11 @@ impl Case {
 
     /// The outcome of an event at this position.
     fn at(&self, ms: u64) -> Outcome {
+        self.on(Line::CONTROL, ms)
+    }
+
+    /// The same on another line.
+    fn on(&self, line: Line, ms: u64) -> Outcome {
         let mut facts = Facts {
             began: at(10),
             since_ms: 1_010,
@@ -86,7 +99,7 @@ impl Case {
             resets: &self.resets,
         };
         (self.facts)(&mut facts);
-        facts.outcome(&EventFacts { position: at(ms), rooms: &self.rooms, except: &self.except })
+        facts.outcome(&EventFacts { line, position: at(ms), rooms: &self.rooms, except: &self.except })
     }
 }
 
@@ -111,11 +124,11 @@ fn connected_later_or_gone() {
 fn dropped_with_the_outbox_or_behind() {
     let dropped = Outcome::Dropped(CloseReason::SlowConsumer, 1_050);
     let slow = |end: &mut End| end.reason = CloseReason::SlowConsumer;
-    let lost = Case::new().ended(50, |end| (slow(end), end.lost_from = Some(at(40))).1);
+    let lost = Case::new().ended(50, |end| (slow(end), end.lost_from = vec![place(40).control()]).1);
     assert_eq!((lost.at(39), lost.at(40)), (Outcome::Delivered(Some(5)), dropped.clone()));
-    let behind = Case::new().ended(50, |end| (slow(end), end.behind = Some(at(30))).1);
+    let behind = Case::new().ended(50, |end| (slow(end), end.behind = Some(Box::new(place(30)))).1);
     assert_eq!((behind.at(30), behind.at(31)), (Outcome::Delivered(Some(5)), dropped));
-    let closing = Case::new().ended(50, |end| end.unsent_from = Some(at(45)));
+    let closing = Case::new().ended(50, |end| end.unsent_from = vec![place(45).control()]);
     assert_eq!(closing.at(45), Outcome::Waiting(Waiting::Outbox));
 }
 
@@ -149,14 +162,14 @@ fn what_is_no_longer_known_is_not_claimed() {
 
 #[test]
 fn replayed_after_a_resume() {
-    let case = Case::new().note(60, SessionNote::Resumed { after: at(40), room: None });
+    let case = Case::new().note(60, SessionNote::Resumed { after: after(40), room: None });
     assert_eq!(case.at(40), Outcome::HadIt(1_060));
     assert_eq!((case.at(41), case.at(60)), (Outcome::Replayed(1_060), Outcome::Replayed(1_060)));
     assert_eq!((case.at(61), case.at(9)), (Outcome::Delivered(Some(5)), Outcome::ConnectedLater));
     let left = case.change(30, "b", false).to(&["b"], &[]);
     assert_eq!((left.at(35), left.at(30)), (Outcome::NotInRoom, Outcome::HadIt(1_060)));
     // A stream that names where it was.
-    let stream = || Case::new().note(60, SessionNote::Resumed { after: at(5), room: None });
+    let stream = || Case::new().note(60, SessionNote::Resumed { after: after(5), room: None });
     let stream = |change: fn(&mut Facts<'_>)| {
         stream().with(move |facts| (facts.is_lasting, facts.began, _) = (false, at(60), change(facts)))
     };
@@ -164,21 +177,58 @@ fn replayed_after_a_resume() {
     assert_eq!(stream(|facts| facts.behind = Some(at(7))).at(8), Outcome::Waiting(Waiting::Replay));
     // A room with its past.
     let past = || Case::new().change(60, "a", true).with(|facts| facts.is_lasting = false);
-    let past = past().note(60, SessionNote::Resumed { after: at(20), room: Some("a".into()) });
+    let past = past().note(60, SessionNote::Resumed { after: after(20), room: Some("a".into()) });
     assert_eq!((past.at(20), past.at(21)), (Outcome::JoinedLater(None), Outcome::Replayed(1_060)));
 }
 
 #[test]
 fn lost_to_a_gap() {
     let gap = |after, room: Option<&str>| SessionNote::Gap { code: "too_old", room: room.map(Into::into), after };
-    let case = Case::new().note(60, gap(Some(at(40)), None));
+    let case = Case::new().note(60, gap(Some(after(40)), None));
     assert_eq!((case.at(40), case.at(41)), (Outcome::Delivered(Some(5)), Outcome::Gap("too_old", 1_060)));
     assert_eq!((case.at(60), case.at(61)), (Outcome::Gap("too_old", 1_060), Outcome::Delivered(Some(5))));
     assert_eq!(Case::new().note(60, gap(None, None)).at(3), Outcome::Gap("too_old", 1_060));
     assert_eq!(Case::new().note(60, gap(None, Some("b"))).at(50), Outcome::Delivered(Some(5)), "of another room");
     assert_eq!(Case::new().note(60, gap(None, None)).to(&["c"], &[]).at(50), Outcome::NotInRoom);
     let mut case = Case::new();
-    let to = crate::model::offset::Offset { position: at(80), ..Default::default() };
-    case.resets.push(Reset { at: stamp(70), to });
+    case.resets.push(Reset { at: stamp(70), to: place(80).control() });
     assert_eq!((case.at(70), case.at(75)), (Outcome::Delivered(Some(5)), Outcome::Gap("log_reset", 1_070)));
+}
+
+#[test]
+fn each_partition_has_its_own_positions() {
+    let [one, other] = [1, 2].map(|number| Line::new(number).unwrap());
+    // On the control line all of it was at 1,000.
+    let here = |ms| {
+        let mut here = place(1_000);
+        for (line, ms) in [(one, ms), (other, 500)] {
+            here.set(Offset { line, position: at(ms), ..Offset::default() });
+        }
+        here
+    };
+    let mut case = Case::new().with(|facts| facts.is_in = &|room| room == "a" || room == "b");
+    let partition = here(40).on(one);
+    case.changes.push(Change { after: at(1_000), partition, room: "a".into(), joined: true });
+    assert_eq!((case.on(one, 40), case.on(one, 41)), (Outcome::JoinedLater(None), Outcome::Delivered(Some(5))));
+    assert_eq!(case.on(other, 40), Outcome::Delivered(Some(5)), "the change is of a room of another line");
+    case.notes.push((Stamp::new(1_060, &here(60)), SessionNote::Resumed { after: Box::new(here(45)), room: None }));
+    let of = |ms| case.on(one, ms);
+    assert_eq!(
+        (of(45), of(46), of(61)),
+        (Outcome::HadIt(1_060), Outcome::Replayed(1_060), Outcome::Delivered(Some(5)))
+    );
+    let mut case = Case::new();
+    case.resets.push(Reset { at: Stamp::new(1_070, &here(70)), to: here(80).on(one).unwrap() });
+    let of = |ms| case.on(one, ms);
+    assert_eq!((of(70), of(75)), (Outcome::Delivered(Some(5)), Outcome::Gap("log_reset", 1_070)));
+    assert_eq!(case.on(Line::CONTROL, 75), Outcome::Delivered(Some(5)), "of another line");
+    let ended = Case::new().ended(50, |end| {
+        (end.at, end.lost_from) = (Stamp::new(1_050, &here(90)), vec![here(85).on(one).unwrap()]);
+    });
+    let dropped = Outcome::Dropped(CloseReason::TransportClose, 1_050);
+    assert_eq!((ended.on(one, 84), ended.on(one, 85)), (Outcome::Delivered(Some(5)), dropped));
+    assert_eq!(
+        (ended.on(one, 91), ended.on(other, 91)),
+        (Outcome::EndedBefore(CloseReason::TransportClose, 1_050), Outcome::Delivered(Some(5)),)
+    );
 }

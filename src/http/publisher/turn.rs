@@ -5,7 +5,7 @@ use crate::http::answer::{Refused, Reply};
 use crate::http::body::BodyError;
 use crate::http::caller::Caller;
 use crate::http::keys::bearer_in;
-use crate::http::publish::{Decoded, Stored, answer, begin_span, decode, end_span, is_ndjson, refuse_unread};
+use crate::http::publish::{Decoded, Others, Stored, answer, begin_span, decode, end_span, is_ndjson, refuse_unread};
 use crate::http::reply_bytes;
 use crate::http::settings::HttpSettings;
 use crate::http::traffic::Busy;
@@ -133,13 +133,14 @@ impl<'a> Turn<'a> {
         let is_last = self.api.node.is_draining();
         let (mut asked, mut appended) = (std::mem::take(&mut self.asked), std::mem::take(&mut self.appended));
         let (mut left, mut results) = (asked.len(), appended.drain(..));
+        let others = Others::now(&self.api.node);
         for Asked { decoded, drafts, span } in asked.drain(..) {
             left -= 1;
             let closes = is_last && left == 0;
             let mut own = results.by_ref().take(drafts);
             let status = match decoded {
                 Decoded::One if !closes => match own.next() {
-                    Some(Ok(accepted)) => self.accept(accepted, now),
+                    Some(Ok(accepted)) => self.accept(accepted, &others, now),
                     other => self.reply(answer(self.api, Decoded::One, &mut other.into_iter()), false, now),
                 },
                 decoded => self.reply(answer(self.api, decoded, &mut own), closes, now),
@@ -152,13 +153,13 @@ impl<'a> Turn<'a> {
     }
 
     /// Nearly every answer.
-    fn accept(&mut self, accepted: Accepted, now: Instant) -> StatusCode {
+    fn accept(&mut self, accepted: Accepted, others: &Others, now: Instant) -> StatusCode {
         let metrics = &self.api.node.context.metrics;
         metrics.accepted(Source::Http, 1);
         metrics.publish_answered(StatusCode::OK.as_u16());
         self.text.clear();
         // Writing to a `String` does not fail.
-        let _ = write!(self.text, "{}", Stored(accepted));
+        let _ = write!(self.text, "{}", Stored(accepted, others));
         reply_bytes::push_ok(&mut self.out, self.text.as_bytes(), now);
         StatusCode::OK
     }

@@ -25,7 +25,7 @@ fn needs(rooms: &[(&str, u64)]) -> Needs {
 fn event(ms: u64, rooms: &[&str]) -> Event {
     let mut draft = Draft::new("", "e", Args::none(), Source::Http);
     draft.rooms = rooms.iter().map(|&room| room.into()).collect();
-    Event { offset: Offset { epoch: EPOCH, position: at(ms), line: Line::CONTROL }, draft, accepted_us: 0 }
+    Event { offset: Offset { epoch: EPOCH, position: at(ms), line: Line::CONTROL }, draft, accepted_us: 0, after: None }
 }
 
 /// An interest in which `a` and `b` are wanted, and lack what came up to 50 and 40.

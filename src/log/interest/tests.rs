@@ -212,7 +212,7 @@ fn a_volatile_event_is_not_kept_and_not_missing() {
     draft.rooms = vec!["a".into()];
     draft.volatile = true;
     let offset = Offset { epoch: Epoch(7), position: at(5), line: Line::CONTROL };
-    let event = Event { offset, draft, accepted_us: 0 };
+    let event = Event { offset, draft, accepted_us: 0, after: None };
     assert!(!interest.wants_event(&event));
     assert!(interest.covers("/", "a", at(4)), "nobody reads the log for it");
     interest.enter(MAIN, &room("a"));

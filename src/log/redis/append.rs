@@ -8,7 +8,7 @@ use crate::log::redis::append_error::{refusal_of, unavailable};
 use crate::log::redis::append_queue::QueuedAppend;
 use crate::log::redis::deadline::{TENTHS_TO_RUN, TENTHS_TO_SEND};
 use crate::log::redis::shard_append::{Answered, Pushed};
-use crate::log::redis::{RedisLog, add_command, entry, renewal, shard_append, trim_before_ms};
+use crate::log::redis::{RedisLog, add_command, entry, renewal, shard_append, transaction, trim_before_ms};
 use crate::log::{Accepted, AppendError, Appended};
 use crate::model::command::SessionCommand;
 use crate::model::draft::Draft;
@@ -220,11 +220,12 @@ fn read_reply(log: &RedisLog, reply: Value, replicas: Option<u32>) -> Appended {
             Err(refusal)
         }
         Value::Nil => Err(unavailable(&RedisError::Timeout(log.timeout))),
-        value => match text(value) {
+        value => match text(value).map(transaction::first_use) {
             // The idempotency id was first used by a volatile event.
-            Some("-") => Ok(Accepted::volatile()),
+            Some(("-", _)) => Ok(Accepted::volatile()),
             id => {
-                let position = id.and_then(Position::parse);
+                let is_repeat = id.is_some_and(|(_, is_repeat)| is_repeat);
+                let position = id.and_then(|(id, _)| Position::parse(id));
                 let position = position.ok_or_else(|| unavailable(&RedisError::UnexpectedReply("XADD")))?;
                 // A position of a stream that is about to be renewed is not looked for in the next one.
                 let is_lasting = !renewal::is_due(log, position);
@@ -235,7 +236,8 @@ fn read_reply(log: &RedisLog, reply: Value, replicas: Option<u32>) -> Appended {
                 if is_lasting {
                     log.acknowledged.note(CONTROL, position);
                 }
-                Ok(Accepted { offset: log.epoch().map(|epoch| Offset { epoch, position, line: log.line }), replicas })
+                let offset = log.epoch().map(|epoch| Offset { epoch, position, line: log.line });
+                Ok(Accepted { offset, replicas, is_repeat })
             }
         },
     }

@@ -30,9 +30,14 @@ pub(super) async fn read(log: &RedisLog, range: &PastRange, within: Duration) ->
         Ok(Err(error)) if !has_some => Err(PastUnavailable(error.to_string())),
         Err(_) if !has_some => Err(PastUnavailable(format!("no answer within {within:?}"))),
         // What was read until then is whole.
-        Ok(Err(_)) => Ok(reader.finder.finish_early()),
-        _ => Ok(reader.finder.finish()),
+        Ok(Err(_)) => Ok(without_repeats(log, reader.finder.finish_early())),
+        _ => Ok(without_repeats(log, reader.finder.finish())),
     }
+}
+
+fn without_repeats(log: &RedisLog, mut past: Past) -> Past {
+    log.foreign_ids.remove_repeats(&mut past.events);
+    past
 }
 
 struct Reader<'a> {
@@ -131,7 +136,8 @@ impl Reader<'_> {
                     let accepted_us = accepted_us.unwrap_or(at.ms.saturating_mul(1000));
                     let accepted_us = self.log.clock_offset.local_us(accepted_us);
                     let offset = Offset { epoch: self.range.epoch, position: at, line: self.range.line };
-                    self.finder.take(Event { offset, draft, accepted_us })
+                    let after = self.log.after_of(&raw.entry(&fields)).boxed();
+                    self.finder.take(Event { offset, draft, accepted_us, after })
                 }
                 Ok(StreamEntry::SessionCommand(command)) => self.finder.take_command(at, command),
                 // The tail has reported what is malformed or came too late.

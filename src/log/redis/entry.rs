@@ -29,8 +29,8 @@
 
 mod skim;
 
-use crate::log::redis::after::After;
 use crate::log::redis::deadline;
+use crate::model::after::After;
 use crate::model::command::{Action, MAX_ROOMS, SessionCommand};
 use crate::model::draft::{Draft, DraftError, DraftLimits, Source, check_room_name};
 use crate::model::id::Id;

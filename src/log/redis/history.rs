@@ -114,7 +114,8 @@ impl<'a> Collected<'a> {
                 let offset = Offset { epoch: self.epoch, position: raw.position, line: self.log.line };
                 let accepted_us = accepted_us.unwrap_or(raw.position.ms.saturating_mul(1000));
                 let accepted_us = self.log.clock_offset.local_us(accepted_us);
-                let event = Event { offset, draft, accepted_us };
+                let after = self.log.after_of(&raw.entry(&fields)).boxed();
+                let event = Event { offset, draft, accepted_us, after };
                 self.bytes += event.size();
                 if self.bytes > self.log.recovery.window_bytes {
                     return false;

@@ -6,9 +6,10 @@ use crate::log::redis::add_command::{Times, draft_bytes};
 use crate::log::redis::append::{command_entry, submit};
 use crate::log::redis::entry::RawFields;
 use crate::log::redis::{RedisLog, add_command, reply, trim_before_ms};
-use crate::model::command::SessionCommand;
+use crate::model::command::{Action, SessionCommand};
 use crate::model::draft::Draft;
 use crate::model::offset::Position;
+use crate::model::partition::Line;
 use crate::redis::connection::{Connector, RedisConnection};
 use crate::redis::error::RedisError;
 use crate::redis::reply::text;
@@ -54,6 +55,12 @@ impl RedisLog {
     /// The connector of the log, and the timeout of its calls.
     pub(crate) fn redis(&self) -> (&Connector, Duration) {
         (&self.connector, self.timeout)
+    }
+
+    /// Where this node is in the partitions of the rooms that a command names ([`SessionCommand::at`]).
+    pub(crate) fn positions_of(&self, action: &Action) -> Vec<(Line, Position)> {
+        let lines = self.lines.partitions.of_all(action.rooms()).filter(|line| *line != Line::CONTROL);
+        lines.map(|line| (line, self.lines.delivered(line))).collect()
     }
 
     /// A token of a node that listens from now on.

@@ -1,9 +1,11 @@
 //! What the lines of a node know of each other: how far each is read, what was acknowledged on each a moment ago, and how
 //! each is doing, from which the node's metrics follow.
 
-use crate::log::redis::after::{After, PartitionSet};
 use crate::log::redis::backlog::Backlog;
+use crate::log::redis::losses::Losses;
+use crate::log::redis::partition_set::PartitionSet;
 use crate::metrics::{Gauge, Metrics};
+use crate::model::after::After;
 use crate::model::names::Room;
 use crate::model::offset::Position;
 use crate::model::partition::{Line, Partitions};
@@ -28,6 +30,8 @@ pub(super) struct Lines {
     pub(super) metrics: Arc<Metrics>,
     /// What waits for any of them.
     pub(super) backlog: Arc<Backlog>,
+    /// What they have lost and clients do not know yet.
+    pub(super) losses: Losses,
 }
 
 struct LineState {
@@ -79,7 +83,8 @@ impl Lines {
             announced: Newest::default(),
         };
         let lines = partitions.lines().map(state).collect();
-        Arc::new(Self { partitions, lines, metrics, backlog: Arc::default() })
+        let losses = Losses::new(partitions);
+        Arc::new(Self { partitions, lines, metrics, backlog: Arc::default(), losses })
     }
 
     fn of(&self, line: Line) -> &LineState {
@@ -149,17 +154,23 @@ impl Lines {
             Line::CONTROL => {
                 let partitions = self.partitions.lines().filter(|line| concerned.has(*line));
                 partitions.for_each(|partition| self.of(partition).announced.note(position));
+                self.of(Line::CONTROL).acknowledged.note(position);
             }
             partition => self.of(partition).acknowledged.note(position),
         }
     }
 
+    /// The newest entry of a line that this node got acknowledged, of a moment ago.
+    pub(super) fn acknowledged(&self, line: Line) -> Option<Position> {
+        self.of(line).acknowledged.recent()
+    }
+
     /// A line begins again: its former positions say nothing.
     pub(super) fn forget(&self, line: Line) {
-        match line {
-            Line::CONTROL => self.lines.iter().for_each(|state| state.announced.forget()),
-            partition => self.of(partition).acknowledged.forget(),
+        if line == Line::CONTROL {
+            self.lines.iter().for_each(|state| state.announced.forget());
         }
+        self.of(line).acknowledged.forget();
     }
 
     /// A line was delivered up to there.
@@ -256,8 +267,10 @@ mod tests {
         assert_eq!(before(other, &["c"]), None, "partitions have no order among them");
         lines.note_acknowledged(Line::CONTROL, at(7), of(&lines, &["a", "c"]));
         assert_eq!([before(one, &["a"]), before(other, &["c"])], [Some("0:7-0".into()), Some("0:7-0".into())]);
+        assert_eq!([lines.acknowledged(one), lines.acknowledged(Line::CONTROL)], [Some(at(5)), Some(at(7))]);
         lines.forget(Line::CONTROL);
         lines.forget(one);
+        assert_eq!([lines.acknowledged(one), lines.acknowledged(Line::CONTROL)], [None, None]);
         assert_eq!([before(one, &["a"]), before(Line::CONTROL, &["a", "c"])], [None, None]);
     }
 

@@ -6,7 +6,6 @@
 
 mod acknowledged;
 mod add_command;
-mod after;
 mod append;
 mod append_error;
 mod append_queue;
@@ -18,6 +17,7 @@ mod dead_letters;
 mod deadline;
 mod entry;
 mod epoch;
+mod foreign_ids;
 pub mod generation;
 mod history;
 mod keys;
@@ -25,6 +25,8 @@ pub(crate) mod layout;
 pub(crate) mod leased_append;
 mod line_threads;
 mod lines;
+mod losses;
+mod partition_set;
 pub mod partitioned;
 mod refused_appends;
 mod renewal;
@@ -42,6 +44,7 @@ use crate::log::backfill::{Past, PastRange, PastUnavailable};
 use crate::log::config::RecoveryConfig;
 use crate::log::{Accepted, AppendError, Appended, BoxFuture, EventLog, LogStatus, Sink};
 use crate::metrics::Metrics;
+use crate::model::after::After;
 use crate::model::clock::unix_us;
 use crate::model::command::SessionCommand;
 use crate::model::draft::{Draft, DraftError, DraftLimits};
@@ -111,6 +114,7 @@ pub struct RedisLog {
     appender: LinkState,
     tail: LinkState,
     clock_offset: clock_offset::ClockOffset,
+    foreign_ids: foreign_ids::ForeignIds,
     config: RedisConfig,
     /// What Redis does not let this node do; `None` until it was tried.
     missing_rights: Mutex<Option<Vec<String>>>,
@@ -178,6 +182,7 @@ impl RedisLog {
             appender: LinkState::default(),
             tail: LinkState::default(),
             clock_offset: clock_offset::ClockOffset::default(),
+            foreign_ids: foreign_ids::ForeignIds::default(),
             config: config.clone(),
             missing_rights: Mutex::default(),
         }))
@@ -222,6 +227,11 @@ impl RedisLog {
     /// Whether a position is not of a stream that is about to be renewed.
     fn is_lasting(&self, position: Position) -> bool {
         !renewal::is_due(self, position)
+    }
+
+    /// What comes before an entry on other lines. Where there are none, nothing is looked for.
+    fn after_of(&self, entry: &entry::Entry<'_>) -> After {
+        if self.lines.partitions.is_one() { After::default() } else { entry.after() }
     }
 
     /// Refuses what does not belong to this line. A partition has events of its rooms alone: elsewhere a client that resumes

@@ -3,9 +3,9 @@
 
 use crate::log::backfill::{Past, PastRange, PastUnavailable};
 use crate::log::config::RecoveryConfig;
-use crate::log::redis::after::PartitionSet;
 use crate::log::redis::layout::{Layout, RETRY};
 use crate::log::redis::lines::Lines;
+use crate::log::redis::partition_set::PartitionSet;
 use crate::log::redis::{RedisLog, line_threads};
 use crate::log::{AppendError, Appended, BoxFuture, EventLog, LogStatus, Sink, Snapshot};
 use crate::metrics::Metrics;
@@ -181,10 +181,8 @@ impl PartitionedLog {
                 () = self.layout.lost() => {}
             }
             // The clients hear it now. When the log has this layout again, they hear it again.
-            for log in &self.logs {
-                log.stopped();
-                sink.reset(unknown(log.line));
-            }
+            self.logs.iter().for_each(|log| log.stopped());
+            sink.reset_all(self.logs.iter().map(|log| unknown(log.line)).collect());
         }
     }
 }
@@ -246,6 +244,10 @@ impl EventLog for PartitionedLog {
 
     fn run(self: Arc<Self>, sink: Arc<dyn Sink>) -> BoxFuture<'static, ()> {
         Box::pin(async move { Self::run(&self, sink).await })
+    }
+
+    fn acknowledged(&self, line: Line) -> Option<Position> {
+        self.lines.acknowledged(line)
     }
 
     fn status(&self) -> LogStatus {

@@ -7,7 +7,6 @@ mod page;
 mod retired;
 mod trim;
 
-use crate::log::recent_ids::RecentIds;
 use crate::log::redis::dead_letters::DeadLetters;
 use crate::log::redis::generation;
 use crate::log::redis::generation::{Discontinuity, Observed, TailState};
@@ -44,8 +43,6 @@ const MAX_READ_GAP: Duration = Duration::from_secs(3);
 const MAX_VOLATILE_WAIT: Duration = Duration::from_secs(1);
 /// Volatile events that wait so; above it the first ones are delivered early.
 const MAX_EARLY: usize = 10_000;
-/// Bytes of remembered ids of entries that other publishers added.
-const ID_BYTES: usize = 16 << 20;
 
 /// Reads until dropped. Reconnects by itself and goes on where it was.
 pub(super) async fn run(log: &RedisLog, sink: &dyn Sink) {
@@ -54,7 +51,6 @@ pub(super) async fn run(log: &RedisLog, sink: &dyn Sink) {
         sink,
         state: None,
         page: reply::PageSize::default(),
-        foreign_ids: RecentIds::new(ID_BYTES),
         dead_letters: DeadLetters::new(),
         size: StreamSize::new(log.config.max_stream_bytes as u64),
         is_behind: true,
@@ -93,8 +89,6 @@ struct Tail<'a> {
     /// `None` before the first snapshot.
     state: Option<TailState>,
     page: reply::PageSize,
-    /// Idempotency ids of entries that other publishers added. A repeat is skipped, as in appends of nodes.
-    foreign_ids: RecentIds<()>,
     dead_letters: DeadLetters,
     size: StreamSize,
     /// Whether the last read may have left entries.
@@ -176,6 +170,7 @@ impl Tail<'_> {
                     if let Some(stream) = &now.stream {
                         state.observe(stream);
                     }
+                    self.log.lines.losses.note_checked(self.log.line);
                     return Ok(());
                 }
                 discontinuity => discontinuity,
@@ -209,7 +204,8 @@ impl Tail<'_> {
         let stream = now.stream;
         let head = generation::head(self.state.as_ref(), stream.as_ref());
         let (page, dead_letters) = (&mut self.page, &mut self.dead_letters);
-        let snapshot = history::read(self.log, connection, epoch, head, stream, page, dead_letters).await?;
+        let mut snapshot = history::read(self.log, connection, epoch, head, stream, page, dead_letters).await?;
+        self.log.foreign_ids.restart(&mut snapshot.history);
         if discontinuity.is_some() {
             self.log.acknowledged.forget();
             self.log.forget_announced();
@@ -218,9 +214,10 @@ impl Tail<'_> {
         self.state = Some(TailState::new(epoch, head, stream.as_ref()));
         self.is_epoch_known = false;
         self.size.reset();
-        match continues {
-            true => self.sink.renewed(snapshot),
-            false => self.sink.reset(snapshot),
+        match discontinuity {
+            _ if continues => self.sink.renewed(snapshot),
+            None => self.sink.reset(snapshot),
+            Some(_) => self.log.lines.losses.tell(snapshot, self.sink).await,
         }
         self.log.lines.note_delivered(self.log.line, head);
         Ok(())
@@ -234,10 +231,6 @@ impl Tail<'_> {
         }
         tracing::debug!(%floor, %head, "snapshot");
         self.log.note_snapshot(*epoch, *head);
-        self.foreign_ids = RecentIds::new(ID_BYTES);
-        for event in history {
-            self.is_repeat(event.draft.source, event.draft.id.as_deref(), event.offset.position);
-        }
     }
 
     async fn read(&mut self, connection: &mut RedisConnection) -> Result<(), RedisError> {
@@ -381,6 +374,7 @@ impl Tail<'_> {
             self.check_stream(connection, None).await?;
             return Ok(false);
         }
+        self.log.lines.losses.note_checked(self.log.line);
         self.is_behind = entries >= count;
         let is_behind = self.is_behind || self.last_read.is_some_and(|last| last.elapsed() > MAX_READ_GAP);
         if is_behind && entries > 0 {
@@ -433,7 +427,7 @@ impl Tail<'_> {
         {
             let Some((_, Volatile { draft, accepted_us, .. })) = self.early.pop_front() else { break };
             let accepted_us = self.log.clock_offset.local_us(accepted_us);
-            events.push(Arc::new(Event { offset, draft, accepted_us }));
+            events.push(Arc::new(Event { offset, draft, accepted_us, after: None }));
         }
         if !events.is_empty() {
             self.sink.deliver(Batch { events, ..Batch::default() }).await;

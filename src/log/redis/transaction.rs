@@ -18,11 +18,11 @@ use tokio::time::Instant;
 
 /// Appends once per idempotency id, unless it is too late. KEYS: stream, key of the id. ARGV: lifetime of the id in ms, the
 /// deadline in ms of Redis' clock, then the arguments of `XADD` after the stream. It answers with a status, because readers
-/// need not compare this id with a deadline.
+/// need not compare this id with a deadline; with `=` before it where the id was used before.
 pub(super) const ADD_ONCE: &str = "local time = redis.call('TIME')
 if time[1] * 1000 + math.floor(time[2] / 1000) > tonumber(ARGV[2]) then return false end
 local first = redis.call('GET', KEYS[2])
-if first then return {ok = first} end
+if first then return {ok = '=' .. first} end
 local id = redis.call('XADD', KEYS[1], unpack(ARGV, 3))
 redis.call('SET', KEYS[2], id, 'PX', ARGV[1])
 return {ok = id}";
@@ -33,6 +33,11 @@ if time[1] * 1000 + math.floor(time[2] / 1000) > tonumber(ARGV[2]) then return f
 if redis.call('SET', KEYS[1], '-', 'NX', 'PX', ARGV[1]) then
 redis.call('PUBLISH', ARGV[3], ARGV[4]) end
 return 0";
+
+/// What [`ADD_ONCE`] answered: the id, and whether it is that of an earlier draft.
+pub(super) fn first_use(answer: &str) -> (&str, bool) {
+    answer.strip_prefix('=').map_or((answer, false), |first| (first, true))
+}
 
 /// Runs a command only while a key has a value. KEYS: the key. ARGV: the value, then the command.
 const ONLY_IF: &str = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then

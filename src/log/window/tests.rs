@@ -18,7 +18,7 @@ fn event(ms: u64, rooms: &[&str], except: &[&str]) -> Arc<Event> {
     let mut draft = Draft::new("", &ms.to_string(), Args::none(), Source::Http);
     draft.rooms = rooms.iter().map(|&room| room.into()).collect();
     draft.except = except.iter().map(|&room| room.into()).collect();
-    Arc::new(Event { offset: offset(ms), draft, accepted_us: ms * 1000 })
+    Arc::new(Event { offset: offset(ms), draft, accepted_us: ms * 1000, after: None })
 }
 
 fn window(max_age_ms: u64, max_bytes: usize, start: u64) -> Window {
@@ -128,7 +128,7 @@ fn volatile_events_are_not_kept() {
     let mut window = window(1000, 1 << 20, 10);
     let mut volatile = Draft::new("a", "v", Args::none(), Source::Http);
     volatile.volatile = true;
-    window.push(Arc::new(Event { offset: offset(10), draft: volatile, accepted_us: 0 }), 0);
+    window.push(Arc::new(Event { offset: offset(10), draft: volatile, accepted_us: 0, after: None }), 0);
     assert_eq!((window.len(), window.head()), (0, offset(10)));
 }
 
@@ -161,7 +161,7 @@ fn an_event_over_the_whole_size_is_passed_by() {
 fn sized(ms: u64, room: &str, bytes: usize, source: Source) -> Arc<Event> {
     let args = Args::one(&format!("\"{}\"", "x".repeat(bytes))).expect("a text");
     let draft = Draft::new(room, &ms.to_string(), args, source);
-    Arc::new(Event { offset: offset(ms), draft, accepted_us: 0 })
+    Arc::new(Event { offset: offset(ms), draft, accepted_us: 0, after: None })
 }
 
 #[test]

@@ -151,7 +151,7 @@ fn each_message_of_the_contract_is_written() {
 
 fn of_room(room: &str, name: &str, args: Args) -> Event {
     let offset = Offset { epoch: Epoch(1), position: Position { ms: 2, seq: 3 }, line: Line::CONTROL };
-    Event { offset, draft: Draft::new(room, name, args, Source::Http), accepted_us: 0 }
+    Event { offset, draft: Draft::new(room, name, args, Source::Http), accepted_us: 0, after: None }
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn of_namespace(namespace: &str, name: &str, args: Args) -> Event {
     let offset =
         Offset { epoch: Epoch(0xe7c2), position: Position { ms: 1_795_225_216_959, seq: 0 }, line: Line::CONTROL };
     let draft = Draft { namespace: namespace.into(), ..Draft::new("r", name, args, Source::Http) };
-    Event { offset, draft, accepted_us: 0 }
+    Event { offset, draft, accepted_us: 0, after: None }
 }
 
 #[derive(Deserialize)]

@@ -43,6 +43,18 @@ struct LineChange {
     joined: bool,
 }
 
+/// A part of the line that was looked at.
+#[derive(Debug)]
+pub(super) struct Stretch {
+    from: Position,
+    /// What was missed is all up to here.
+    up_to: Position,
+    /// It counts for all rooms of the session, and not only for pasts of some.
+    all: bool,
+    /// What was missed, in the order of the line.
+    pub(super) missed: VecDeque<Missed>,
+}
+
 /// The past of one room.
 #[derive(Debug)]
 struct Past {
@@ -141,26 +153,34 @@ impl LineReplay {
 
     /// Goes on towards where the shard is, by at most `max`.
     pub(super) fn step(&mut self, log: &impl RecentLog, here: Offset, namespace: &str, max: Slice) -> Step {
-        if self.after.epoch != here.epoch {
-            return Step::Reset;
-        }
-        if self.overrun {
-            return self.give_up(here);
-        }
         for _ in 0..MAX_STRETCHES {
             if self.is_over(here.position) {
                 break;
             }
-            match self.stretch(log, here, namespace, max) {
-                Step::Events(missed) if missed.is_empty() => {}
-                step => return step,
+            match self.look(log, here, namespace, max) {
+                Ok(mut stretch) => {
+                    self.advance(&mut stretch, None);
+                    if !stretch.missed.is_empty() {
+                        return Step::Events(stretch.missed.into());
+                    }
+                }
+                Err(gap) => return self.fail(gap, log, here, namespace),
             }
         }
         Step::Events(Vec::new())
     }
 
-    /// One stretch of the log, in which the same rooms count.
-    fn stretch(&mut self, log: &impl RecentLog, here: Offset, namespace: &str, max: Slice) -> Step {
+    /// The next stretch of the log, in which the same rooms count, by at most `max`. The cursor stays where it is.
+    pub(super) fn look(
+        &mut self,
+        log: &impl RecentLog,
+        here: Offset,
+        namespace: &str,
+        max: Slice,
+    ) -> Result<Stretch, Gap> {
+        if self.overrun {
+            return Err(Gap::TooOld);
+        }
         let from = Offset { position: self.position(), ..self.after };
         let all = self.after.position == from.position;
         while let Some(change) = self.changes.pop_front_if(|change| all && change.after <= from.position) {
@@ -183,16 +203,7 @@ impl LineReplay {
                 up_to = up_to.min(past.after);
             }
         }
-        let pulled = match log.pull(from, up_to, namespace, &rooms, max) {
-            Ok(pulled) => pulled,
-            Err(Gap::TooOld | Gap::NotKept) => return self.pass_over(log, from, here, namespace),
-            Err(Gap::ForeignEpoch | Gap::Future) => return Step::Reset,
-        };
-        if all {
-            self.after.position = pulled.up_to;
-        }
-        self.pasts.iter_mut().filter(|past| past.after == from.position).for_each(|past| past.after = pulled.up_to);
-        self.pasts.retain(|past| past.after < past.up_to);
+        let pulled = log.pull(from, up_to, namespace, &rooms, max)?;
         let is_in = |room: &Room| rooms.contains(room);
         let missed = pulled.events.into_iter().filter(|event| {
             // A session in an excepted room, whichever room it is, does not get the event.
@@ -204,11 +215,31 @@ impl LineReplay {
             place: None,
             event,
         });
-        Step::Events(missed.collect())
+        Ok(Stretch { from: from.position, up_to: pulled.up_to, all, missed: missed.collect() })
     }
 
-    /// Something after `from` is no longer kept: finds out what, and goes past it.
-    fn pass_over(&mut self, log: &impl RecentLog, from: Offset, here: Offset, namespace: &str) -> Step {
+    /// The session has what it missed up to an event of a stretch, or all of that.
+    pub(super) fn advance(&mut self, stretch: &mut Stretch, event: Option<Position>) {
+        let (from, up_to) = (stretch.from, event.unwrap_or(stretch.up_to));
+        if stretch.all {
+            self.after.position = up_to;
+        }
+        self.pasts.iter_mut().filter(|past| past.after == from).for_each(|past| past.after = up_to);
+        self.pasts.retain(|past| past.after < past.up_to);
+        stretch.from = up_to;
+    }
+
+    /// There is no next stretch: finds out what is no longer kept, and goes past it.
+    pub(super) fn fail(&mut self, gap: Gap, log: &impl RecentLog, here: Offset, namespace: &str) -> Step {
+        match gap {
+            _ if self.overrun => self.give_up(here),
+            Gap::TooOld | Gap::NotKept => self.pass_over(log, here, namespace),
+            Gap::ForeignEpoch | Gap::Future => Step::Reset,
+        }
+    }
+
+    fn pass_over(&mut self, log: &impl RecentLog, here: Offset, namespace: &str) -> Step {
+        let from = Offset { position: self.position(), ..self.after };
         let lost = |past: &Past| {
             past.after == from.position && log.covers(from, namespace, std::slice::from_ref(&past.room)).is_err()
         };

@@ -44,7 +44,7 @@ fn publish(window: &mut Window, ms: u64, rooms: &[&str], except: &[&str]) {
     let mut draft = Draft::new("", &ms.to_string(), Args::none(), Source::Http);
     draft.rooms = rooms.iter().map(|&room| room.into()).collect();
     draft.except = except.iter().map(|&room| room.into()).collect();
-    window.push(Arc::new(Event { offset: offset(ms), draft, accepted_us: 0 }), ms);
+    window.push(Arc::new(Event { offset: offset(ms), draft, accepted_us: 0, after: None }), ms);
 }
 
 fn change(ms: u64, room: &str, joined: bool) -> Change {

@@ -428,24 +428,27 @@ impl Round {
                     self.newest_ms = self.newest_ms.max(position.ms);
                     None
                 }
-                position => Some(self.accept(position)),
+                position => Some(self.accept(position, false)),
             },
             // A script, which has compared the deadline. The id was first used by a volatile event where it is `-`.
-            Token::Simple(b"-") => Some(Ok(Accepted::volatile())),
-            Token::Simple(id) => Some(self.accept(position(id))),
+            Token::Simple(b"-" | b"=-") => Some(Ok(Accepted::volatile())),
+            Token::Simple(id) => {
+                let first = id.strip_prefix(b"=");
+                Some(self.accept(position(first.unwrap_or(id)), first.is_some()))
+            }
             Token::Null => None,
             Token::Error(error) => self.refuse(error).map(Err),
-            _ => Some(self.accept(None)),
+            _ => Some(self.accept(None, false)),
         }
     }
 
-    fn accept(&mut self, position: Option<Position>) -> Appended {
+    fn accept(&mut self, position: Option<Position>, is_repeat: bool) -> Appended {
         let position = position.ok_or_else(|| unavailable(&RedisError::UnexpectedReply("XADD")))?;
         self.newest_ms = self.newest_ms.max(position.ms);
         if position.ms <= self.last_ms {
             self.acknowledged = self.acknowledged.max(Some(position));
         }
-        Ok(Accepted { offset: self.offset.map(|offset| Offset { position, ..offset }), replicas: None })
+        Ok(Accepted { offset: self.offset.map(|offset| Offset { position, ..offset }), replicas: None, is_repeat })
     }
 
     fn refuse(&mut self, text: &[u8]) -> Option<AppendError> {

@@ -6,7 +6,7 @@ use crate::log::redis::tail::page::Page;
 use crate::model::close::DropReason;
 use crate::model::draft::Source;
 use crate::model::event::{Event, PlacedCommand};
-use crate::model::offset::{Offset, Position};
+use crate::model::offset::Offset;
 use std::sync::Arc;
 
 impl Tail<'_> {
@@ -21,20 +21,22 @@ impl Tail<'_> {
         let at = Offset { position, ..page.offset };
         let decoded = entry.decode_wanted(&log.limits, |namespace, room| self.wants(entry, namespace, room, at));
         match decoded.and_then(|decoded| log.check_line(decoded)) {
-            Ok(StreamEntry::Event(draft, _)) if self.is_repeat(draft.source, draft.id.as_deref(), position) => {}
+            Ok(StreamEntry::Event(draft, _))
+                if log.foreign_ids.is_repeat(draft.source, draft.id.as_deref(), position) => {}
             Ok(StreamEntry::Event(draft, accepted_us)) => {
-                self.hold(entry, page);
+                let after = self.hold(entry, page);
                 page.foreign += u64::from(draft.source == Source::Stream);
                 let accepted_us = accepted_us.unwrap_or(position.ms.saturating_mul(1000));
                 let accepted_us = log.clock_offset.local_us(accepted_us);
                 // A volatile event has the position of the entry before it, however it was published.
                 let position = if draft.volatile { page.offset.position } else { position };
                 let offset = Offset { position, ..page.offset };
-                page.batch.events.push(Arc::new(Event { offset, draft, accepted_us }));
+                page.batch.events.push(Arc::new(Event { offset, draft, accepted_us, after: after.boxed() }));
             }
             Ok(StreamEntry::Unwanted(source, id)) => {
+                page.unwanted += 1;
                 // Its id counts: the room of a repeat may be wanted by then.
-                page.foreign += u64::from(!self.is_repeat(source, id, position) && source == Source::Stream);
+                page.foreign += u64::from(!log.foreign_ids.is_repeat(source, id, position) && source == Source::Stream);
             }
             Ok(StreamEntry::SessionCommand(command)) => {
                 self.hold(entry, page);
@@ -73,7 +75,7 @@ impl Tail<'_> {
 
     async fn deliver_part(&mut self, page: Page) {
         self.wait_for(&page.comes_after).await;
-        let Page { entries, newest, batch, foreign, unsupported, void, .. } = page;
+        let Page { entries, newest, batch, foreign, unwanted, unsupported, void, .. } = page;
         if let Some(newest) = newest {
             self.log.note_newest(newest.ms);
             // Ids are of Redis' clock.
@@ -82,6 +84,7 @@ impl Tail<'_> {
         }
         // Events of nodes were counted when they were accepted. What others added is counted by every node.
         self.log.metrics.accepted(Source::Stream, foreign);
+        self.log.metrics.log_read(batch.events.len() as u64, unwanted);
         self.log.metrics.dropped(DropReason::Late, void);
         if unsupported > 0 {
             self.log.metrics.dropped(DropReason::Unsupported, unsupported);
@@ -96,15 +99,5 @@ impl Tail<'_> {
         let Offset { line, position, .. } = self.offset();
         self.sink.advanced_to(line, position);
         self.log.lines.note_delivered(line, position);
-    }
-
-    /// Whether another publisher added an entry with this idempotency id before; remembers it if not.
-    pub(super) fn is_repeat(&mut self, source: Source, id: Option<&str>, position: Position) -> bool {
-        let Some(id) = id.filter(|_| source == Source::Stream) else { return false };
-        let repeat = self.foreign_ids.first(id, position.ms).is_some();
-        if !repeat {
-            self.foreign_ids.remember(id, (), position.ms);
-        }
-        repeat
     }
 }

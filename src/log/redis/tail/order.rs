@@ -1,9 +1,9 @@
 //! Order between lines: an entry that names positions on other lines is delivered after those, and so is what follows it.
 
-use crate::log::redis::after::After;
 use crate::log::redis::entry::Entry;
 use crate::log::redis::tail::Tail;
 use crate::log::redis::tail::page::Page;
+use crate::model::after::After;
 use crate::model::offset::Offset;
 use crate::redis::connection::RedisConnection;
 use crate::redis::error::RedisError;
@@ -24,15 +24,13 @@ impl Tail<'_> {
         !after.is_empty() && (!lines.has_delivered(log.line, &after) || self.sink.wants(namespace, room, at))
     }
 
-    /// Begins another page with an entry that other lines have to be read for. It was counted already.
-    pub(super) fn hold(&self, entry: &Entry<'_>, page: &mut Page) {
-        let (log, lines) = (self.log, &self.log.lines);
-        if lines.partitions.is_one() {
-            return;
-        }
-        let after = entry.after();
-        if lines.has_delivered(log.line, &after) {
-            return;
+    /// Begins another page with an entry that other lines have to be read for. It was counted already. Answers what comes
+    /// before it.
+    pub(super) fn hold(&self, entry: &Entry<'_>, page: &mut Page) -> After {
+        let log = self.log;
+        let after = log.after_of(entry);
+        if log.lines.has_delivered(log.line, &after) {
+            return after;
         }
         let bytes = entry.bytes();
         let mut held = Page { entries: 1, bytes, newest: page.newest, ..Page::after(page.offset) };
@@ -45,7 +43,8 @@ impl Tail<'_> {
             before.newest = Some(before.offset.position);
             page.earlier.push(before);
         }
-        page.comes_after = after;
+        page.comes_after = after.clone();
+        after
     }
 
     /// Waits until other lines are delivered up to there, but not for long.

@@ -1,6 +1,6 @@
 //! What was read at once, on its way to the sink.
 
-use crate::log::redis::after::After;
+use crate::model::after::After;
 use crate::model::event::Batch;
 use crate::model::offset::{Offset, Position};
 
@@ -15,6 +15,8 @@ pub(super) struct Page {
     pub batch: Batch,
     /// Events of other publishers.
     pub foreign: u64,
+    /// Events that nobody here wants.
+    pub unwanted: u64,
     pub unsupported: u64,
     pub void: u64,
     /// What comes before it on other lines.
@@ -28,6 +30,7 @@ impl Page {
     pub(super) fn after(offset: Offset) -> Self {
         let (entries, bytes, newest) = (0, 0, None);
         let (batch, comes_after, earlier) = Default::default();
-        Self { entries, bytes, newest, offset, batch, foreign: 0, unsupported: 0, void: 0, comes_after, earlier }
+        let (foreign, unwanted, unsupported, void) = Default::default();
+        Self { entries, bytes, newest, offset, batch, foreign, unwanted, unsupported, void, comes_after, earlier }
     }
 }

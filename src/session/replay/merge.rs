@@ -1,0 +1,84 @@
+//! The order in which a session gets what it missed on several lines.
+//!
+//! An event that names positions on other lines comes after what was missed there up to them. A node names those of the last
+//! ten seconds; what is further apart is in the order in which nodes accepted it, by clocks that may differ by less than that.
+
+use crate::log::window::{RecentLog, Slice};
+use crate::model::event::Event;
+use crate::model::offset::Position;
+use crate::model::partition::Line;
+use crate::model::place::Place;
+use crate::session::replay::line::{LineReplay, Stretch};
+use crate::session::replay::step::{Missed, Step};
+use crate::session::replay::{is_over, place_at};
+
+/// Stretches that are looked at in one step, besides one of each line.
+const MAX_STRETCHES: usize = 16;
+
+/// Goes on on all lines, by about `max`. The next events of each line are looked at, and its cursor follows those that are
+/// taken.
+pub(super) fn step(lines: &mut [LineReplay], log: &impl RecentLog, here: &Place, namespace: &str, max: Slice) -> Step {
+    let count = lines.len().max(1);
+    let share = Slice { events: (max.events / count).max(1), bytes: max.bytes / count };
+    let mut next: Vec<Option<Stretch>> = lines.iter().map(|_| None).collect();
+    let (mut missed, mut bytes, mut looks) = (Vec::new(), 0, MAX_STRETCHES + lines.len());
+    while missed.len() < max.events && bytes < max.bytes {
+        for (line, next) in lines.iter_mut().zip(&mut next) {
+            let on = here.on(line.after().line).unwrap_or_default();
+            while next.is_none() && !is_over(line, here) {
+                if looks == 0 {
+                    return Step::Events(missed);
+                }
+                looks -= 1;
+                match line.look(log, on, namespace, share) {
+                    Ok(mut stretch) if stretch.missed.is_empty() => line.advance(&mut stretch, None),
+                    Ok(stretch) => *next = Some(stretch),
+                    // Once the client has what was before it.
+                    Err(_) if !missed.is_empty() => return Step::Events(missed),
+                    Err(gap) => return line.fail(gap, log, on, namespace),
+                }
+            }
+        }
+        let Some(mut event) = first(lines, &next).and_then(|at| take(&mut lines[at], &mut next[at])) else { break };
+        bytes += event.event.size();
+        event.place = Some(place_at(lines, &event));
+        missed.push(event);
+    }
+    Step::Events(missed)
+}
+
+/// The line whose next event is the next of all. Every line has one, or is over.
+fn first(lines: &[LineReplay], next: &[Option<Stretch>]) -> Option<usize> {
+    let has_passed = |(line, position): (Line, Position)| {
+        let at = lines.iter().position(|known| known.after().line == line);
+        // On a line that is over nothing was missed up to there, or it is not there yet, and comes live.
+        at.and_then(|at| event_of(&next[at])).is_none_or(|event| event.offset.position > position)
+    };
+    let waits = |event: &Event| {
+        let mut after =
+            event.after.iter().flat_map(|after| after.iter()).filter(|(line, _)| *line != event.offset.line);
+        !after.all(has_passed)
+    };
+    let key = |at: usize| event_of(&next[at]).map(|event| (waits(event), event.accepted_us, at));
+    // Where all wait for each other, no node wrote that.
+    (0..lines.len()).filter_map(key).min().map(|(_, _, at)| at)
+}
+
+fn event_of(next: &Option<Stretch>) -> Option<&Event> {
+    next.as_ref().and_then(|stretch| stretch.missed.front()).map(|missed| &*missed.event)
+}
+
+/// Takes the next event of a line.
+fn take(line: &mut LineReplay, next: &mut Option<Stretch>) -> Option<Missed> {
+    let stretch = next.as_mut()?;
+    let event = stretch.missed.pop_front()?;
+    let is_last = stretch.missed.is_empty();
+    line.advance(stretch, (!is_last).then_some(event.event.offset.position));
+    if is_last {
+        *next = None;
+    }
+    Some(event)
+}
+
+#[cfg(test)]
+mod tests;

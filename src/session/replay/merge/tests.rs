@@ -1,0 +1,153 @@
+use super::*;
+use crate::log::Snapshot;
+use crate::log::window::{Gap, Pulled, Window};
+use crate::model::after::After;
+use crate::model::args::Args;
+use crate::model::command::SessionCommand;
+use crate::model::draft::{Draft, Source};
+use crate::model::id::Id;
+use crate::model::names::Room;
+use crate::model::offset::{Epoch, Offset};
+use crate::session::replay::{Missing, Replay};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The windows of three lines.
+struct Lines([Window; 3]);
+
+impl RecentLog for Lines {
+    fn covers(&self, after: Offset, namespace: &str, rooms: &[Room]) -> Result<(), Gap> {
+        self.0[after.line.index()].covers(after, namespace, rooms)
+    }
+
+    fn pull(&self, after: Offset, up_to: Position, namespace: &str, rooms: &[Room], max: Slice) -> Result<Pulled, Gap> {
+        self.0[after.line.index()].pull(after, up_to, namespace, rooms, max)
+    }
+
+    fn commands(&self, after: Offset) -> Result<Vec<(Position, Arc<SessionCommand>)>, Gap> {
+        RecentLog::commands(&self.0[0], after)
+    }
+
+    fn filled_up_to(&self, line: Line) -> Position {
+        self.0[line.index()].filled_up_to()
+    }
+}
+
+fn at(ms: u64) -> Position {
+    Position { ms, seq: 0 }
+}
+
+fn offset(line: u8, ms: u64) -> Offset {
+    Offset { epoch: Epoch(7), position: at(ms), line: Line::new(line).unwrap() }
+}
+
+fn lines() -> Lines {
+    Lines([0, 1, 2].map(|number| {
+        let mut window = Window::new(Duration::from_secs(1_000), 1 << 20);
+        let Offset { line, epoch, position } = offset(number, 0);
+        let (history, commands) = (Vec::new(), Vec::new());
+        window.reset(&Snapshot { line, epoch, floor: position, head: position, history, commands }, 0);
+        window
+    }))
+}
+
+/// An event at a place, accepted at a time, behind positions on other lines.
+fn publish(lines: &mut Lines, (line, ms): (u8, u64), accepted_us: u64, behind: &[(u8, u64)]) {
+    let draft = Draft::new("a", &format!("{line}:{ms}"), Args::none(), Source::Http);
+    let mut after = After::default();
+    behind.iter().for_each(|(line, ms)| after.add(Line::new(*line).unwrap(), at(*ms)));
+    let event = Event { offset: offset(line, ms), draft, accepted_us, after: after.boxed() };
+    lines.0[usize::from(line)].push(Arc::new(event), 0);
+}
+
+fn place(positions: [u64; 3]) -> Place {
+    let mut place = Place::from(offset(0, positions[0]));
+    (1..).zip(&positions[1..]).for_each(|(line, ms)| place.set(offset(line, *ms)));
+    place
+}
+
+/// What a session in room `a` on all lines gets in steps of so many events, and each place after it.
+fn replayed(lines: &Lines, here: [u64; 3], events: usize) -> Vec<(String, Place)> {
+    let here = place(here);
+    let missing = |after| Missing { after, rooms: vec!["a".into()], changes: Vec::new() };
+    let mut replay = Replay::new(&Id::random(), place([0; 3]).offsets().map(missing).collect(), &here);
+    let mut all = Vec::new();
+    while !replay.is_over(&here) {
+        match replay.step(lines, &here, "/", Slice { events, bytes: 1 << 20 }) {
+            Step::Events(missed) => {
+                all.extend(missed.into_iter().map(|one| (one.event.draft.event.to_string(), one.place.unwrap())))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    all
+}
+
+fn names(got: &[(String, Place)]) -> Vec<&str> {
+    got.iter().map(|(name, _)| &**name).collect()
+}
+
+#[test]
+fn an_event_comes_after_what_it_names_however_small_the_steps() {
+    let mut lines = lines();
+    // The clock of the node that accepted what is on line 1 is behind.
+    for round in 1..20 {
+        let ms = round * 10;
+        publish(&mut lines, (0, ms), ms, &[(2, ms)]);
+        publish(&mut lines, (1, ms), 0, &[(0, ms)]);
+        publish(&mut lines, (2, ms), ms + 1, &[]);
+    }
+    let want: Vec<_> = (1..20).flat_map(|round| [2, 0, 1].map(|line| format!("{line}:{}", round * 10))).collect();
+    for events in [1, 2, 3, 7, 100] {
+        let got = replayed(&lines, [190; 3], events);
+        let within =
+            |line: char| names(&got).into_iter().filter(move |name| name.starts_with(line)).collect::<Vec<_>>();
+        for line in ['0', '1', '2'] {
+            assert_eq!(within(line), want.iter().filter(|name| name.starts_with(line)).collect::<Vec<_>>());
+        }
+        let index = |name: &String| names(&got).iter().position(|got| got == name).unwrap();
+        for round in want.chunks(3) {
+            assert!(
+                index(&round[0]) < index(&round[1]) && index(&round[1]) < index(&round[2]),
+                "{events}: {:?}",
+                names(&got)
+            );
+        }
+    }
+}
+
+#[test]
+fn a_place_has_what_came_before_it_and_nothing_else() {
+    let mut lines = lines();
+    publish(&mut lines, (1, 10), 1, &[]);
+    publish(&mut lines, (0, 10), 2, &[(1, 10)]);
+    publish(&mut lines, (1, 20), 3, &[(0, 10)]);
+    publish(&mut lines, (2, 10), 4, &[]);
+    let got = replayed(&lines, [30; 3], 100);
+    assert_eq!(names(&got), ["1:10", "0:10", "1:20", "2:10"]);
+    assert_eq!(got[0].1, place([0, 10, 0]));
+    assert_eq!(got[1].1, place([10, 10, 0]));
+    // Nothing more is on the control line, or on line 1.
+    assert_eq!(got[3].1, place([30, 30, 10]));
+}
+
+#[test]
+fn what_names_nothing_comes_as_it_was_accepted() {
+    let mut lines = lines();
+    // Another master's clock is a minute ahead.
+    for (at, accepted_us) in [((1, 60_010), 1), ((0, 20), 2), ((2, 5), 3), ((1, 60_040), 4), ((0, 30), 5)] {
+        publish(&mut lines, at, accepted_us, &[]);
+    }
+    let got = replayed(&lines, [100, 60_100, 100], 2);
+    assert_eq!(names(&got), ["1:60010", "0:20", "2:5", "1:60040", "0:30"]);
+}
+
+#[test]
+fn nothing_waits_for_what_comes_live_or_for_itself_or_in_a_circle() {
+    let mut lines = lines();
+    publish(&mut lines, (0, 10), 1, &[(1, 999), (0, 999), (64, 999)]);
+    publish(&mut lines, (1, 10), 2, &[(2, 20)]);
+    publish(&mut lines, (2, 20), 3, &[(1, 10)]);
+    let got = replayed(&lines, [30; 3], 100);
+    assert_eq!(names(&got), ["0:10", "1:10", "2:20"]);
+}
