@@ -6,6 +6,7 @@ pub mod config;
 pub mod interest;
 pub mod memory;
 mod recent_commands;
+mod recent_events;
 mod recent_ids;
 pub mod redis;
 pub mod shared_window;
