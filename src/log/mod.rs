@@ -6,6 +6,7 @@ pub mod config;
 pub mod interest;
 pub mod memory;
 mod recent_commands;
+mod recent_events;
 mod recent_ids;
 pub mod redis;
 pub mod shared_window;
@@ -131,6 +132,11 @@ pub trait Sink: Send + Sync + 'static {
     /// hear: the epoch differs, or it is the same and this node alone missed entries that were trimmed before it read
     /// them.
     fn reset(&self, snapshot: Snapshot);
+
+    /// [`Sink::reset`] of several lines, of which clients hear at once.
+    fn reset_all(&self, snapshots: Vec<Snapshot>) {
+        snapshots.into_iter().for_each(|snapshot| self.reset(snapshot));
+    }
 
     /// The log goes on in a new epoch, and everything before it was delivered: clients that are connected missed nothing.
     /// No offset of the former epoch is known any more.

@@ -33,11 +33,19 @@ impl Dispatcher {
 
 impl Sink for Dispatcher {
     fn reset(&self, snapshot: Snapshot) {
-        self.begin(&snapshot, true);
+        self.reset_all(vec![snapshot]);
+    }
+
+    fn reset_all(&self, snapshots: Vec<Snapshot>) {
+        let begun: Vec<Offset> = snapshots.iter().map(|snapshot| self.begin(snapshot)).collect();
+        self.node.shards().iter().for_each(|shard| shard.tell(ShardCommand::Reset(begun.as_slice().into())));
+        begun.iter().for_each(|offset| self.progress(offset.line));
     }
 
     fn renewed(&self, snapshot: Snapshot) {
-        self.begin(&snapshot, false);
+        let begun = self.begin(&snapshot);
+        self.node.shards().iter().for_each(|shard| shard.tell(ShardCommand::Advance(begun)));
+        self.progress(begun.line);
     }
 
     fn wants(&self, namespace: &str, room: &str, at: Offset) -> bool {
@@ -109,17 +117,14 @@ impl Dispatcher {
         }
     }
 
-    /// Starts the window over and tells the shards where the log goes on, and whether their clients may have missed events.
-    fn begin(&self, snapshot: &Snapshot, may_be_missed: bool) {
+    /// Starts a line's window over. Answers where the line goes on.
+    fn begin(&self, snapshot: &Snapshot) -> Offset {
         let offset = Offset { epoch: snapshot.epoch, position: snapshot.head, line: snapshot.line };
         *self.announced(snapshot.line) = offset;
         snapshot.commands.iter().for_each(|(_, command)| self.note_revocation(command));
         self.node.revocations_read.read_again();
         self.node.window.reset(snapshot, self.now());
-        for shard in self.node.shards() {
-            shard.tell(if may_be_missed { ShardCommand::Reset(offset) } else { ShardCommand::Advance(offset) });
-        }
-        self.progress(snapshot.line);
+        offset
     }
 
     fn announced(&self, line: Line) -> MutexGuard<'_, Offset> {

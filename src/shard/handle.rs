@@ -24,7 +24,7 @@ pub enum ShardCommand<L> {
     /// A probe of this node.
     Probe(Id),
     /// The log begins at this offset, for the first time or after it was lost. Events follow.
-    Reset(Offset),
+    Reset(Box<[Offset]>),
     /// The log was read up to this offset, and there was no event since the last one.
     Advance(Offset),
     /// Work for the shard's thread.

@@ -11,7 +11,7 @@ use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::Offset;
 use crate::model::partition::Line;
-use crate::model::place::Place;
+use crate::model::place::{LineSet, Place};
 use crate::model::session_note::SessionNote;
 use crate::model::transport::Protocol;
 use crate::presence::local::Reservation;
@@ -276,27 +276,29 @@ impl Hub {
         self.connections.next_deadline().into_iter().chain(self.parked.next()).min()
     }
 
-    /// A line of the log begins at this offset, for the first time or after it was lost. Clients that are connected already
-    /// and have, or had, rooms on it may have missed events: Socket.IO clients are closed, `/ws` and SSE clients get one `gap`
-    /// message for each room or stream.
-    pub(super) fn reset(&mut self, offset: Offset, now: Millis) {
+    /// Lines of the log begin at these offsets, for the first time or after they lost entries. Clients that are connected
+    /// already and have, or had, rooms on them may have missed events. They hear it once: Socket.IO clients are closed, `/ws`
+    /// and SSE clients get one `gap` message for each room or stream.
+    pub(super) fn reset(&mut self, begun: &[Offset], now: Millis) {
+        let partitions = self.context.window.partitions();
         let mut told = 0;
         for key in self.connections.keys() {
             let Some(connection) = self.connections.get(key) else { continue };
             let (protocol, is_behind) = (connection.protocol, connection.has_replays());
-            let is_on = |key: &SessionKey| self.sessions.get(*key).is_some_and(|s| s.line_set().contains(offset.line));
+            let has_any = |lines: LineSet| begun.iter().any(|offset| lines.contains(offset.line));
+            let is_on = |key: &SessionKey| self.sessions.get(*key).is_some_and(|session| has_any(session.line_set()));
             let sessions: Vec<_> = connection.sessions.iter().copied().filter(is_on).collect();
             let Some(first) = sessions.first().copied() else {
-                // It is still being let in, and starts behind this offset; or nothing on this line is for it.
+                // It is still being let in, and starts behind these offsets; or nothing on these lines is for it.
                 continue;
             };
             told += sessions.len() as u64;
             match protocol {
                 Protocol::SocketIo => self.close(key, CloseReason::LogReset, now),
                 Protocol::PlainWs => {
-                    let partitions = self.context.window.partitions();
                     // With its cursor, one that is behind loses what it had still to get on other lines.
-                    let is_lost = |room: &&Room| is_behind || partitions.may_bring(offset.line, room);
+                    let may_miss = |room: &Room| begun.iter().any(|offset| partitions.may_bring(offset.line, room));
+                    let is_lost = |room: &&Room| is_behind || may_miss(room);
                     let of = |session: SessionKey| self.rooms.of(session).filter(is_lost).cloned();
                     let rooms: Vec<Room> = sessions.into_iter().flat_map(of).collect();
                     rooms.iter().for_each(|room| self.push_json(key, &plain_ws::gap(room)));
@@ -304,7 +306,7 @@ impl Hub {
                 Protocol::Sse => {
                     let lines = self.sessions.get(first).map(|session| session.line_set()).unwrap_or_default();
                     let mut here = self.position.only(lines);
-                    here.set(offset);
+                    begun.iter().filter(|offset| lines.contains(offset.line)).for_each(|offset| here.set(*offset));
                     self.push(key, Frame::Raw(sse::gap_block_at("log_reset", &here)));
                 }
             }
@@ -313,9 +315,11 @@ impl Hub {
                 backpressure.end_all();
             }
         }
-        self.history.reset(self.stamp(), offset);
-        // Not before: the sessions that were parked above got nothing of what lies between.
-        self.move_to(offset);
+        for offset in begun {
+            self.history.reset(self.stamp(), *offset);
+            // Not before: the sessions that were parked above got nothing of what lies between.
+            self.move_to(*offset);
+        }
         self.context.metrics.gap("log_reset", told);
     }
 

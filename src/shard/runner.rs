@@ -149,7 +149,7 @@ async fn carry_out<L>(shard: &Rc<Shard>, local: &Rc<L>, command: ShardCommand<L>
         }
         ShardCommand::SessionCommand(placed) => apply_command(shard, placed, *now),
         ShardCommand::Probe(id) => shard.observer.probe_seen(id),
-        ShardCommand::Reset(offset) => shard.hub.borrow_mut().reset(offset, *now),
+        ShardCommand::Reset(begun) => shard.hub.borrow_mut().reset(&begun, *now),
         ShardCommand::Advance(offset) => shard.hub.borrow_mut().move_to(offset),
         ShardCommand::Run(work) => work(local),
         ShardCommand::Stop => return false,

@@ -201,6 +201,32 @@ suite("partitions", () => {
     assert.equal(outside.connects, 1);
   });
 
+  scenario("all of Redis is emptied: every client gets one gap signal, and later events", async (s) => {
+    const store = await s.redis();
+    const [node] = await partitioned(s, store, 1);
+    const rooms = NAMES.map((name) => `room:${name}`);
+    const io = await s.io(node, { token: tokenFor("7"), ...WEBSOCKET }).connected();
+    for (const room of rooms) await io.join(room);
+    const ws = await s.ws(node, { token: tokenFor("8") }).welcomed();
+    for (const room of rooms) {
+      ws.send({ type: "join", room });
+      await ws.message((message) => message.type === "joined" && message.room === room);
+    }
+    const sse = await s.sse(node, { token: tokenFor("9"), rooms }).answered();
+    for (const room of rooms) await published(node, { room, event: "before", data: room });
+    await until(() => io.argsOf("before").length === rooms.length && ws.eventsOf("before").length === rooms.length && sse.events.length === rooms.length, "the events of before");
+    await store.cli("FLUSHALL");
+    const gaps = () => ws.messages.filter(({ type }) => type === "gap").map(({ room }) => room);
+    await until(() => io.connects === 2 && gaps().length > 0 && sse.events.some(({ name }) => name === "gap"), "a gap signal for each client");
+    assert.equal(io.socket.recovered, false);
+    for (const room of rooms) await io.join(room);
+    for (const room of rooms) await until(async () => (await publish(node, { room, event: "after", data: room })).status === 200, "published");
+    await until(() => [io.argsOf("after"), ws.eventsOf("after"), sse.events.filter(({ name }) => name === "after")].every((events) => events.length >= rooms.length), "the events of after");
+    assert.deepEqual(gaps().sort(), [...rooms, "user:8"].sort());
+    assert.equal(sse.events.filter(({ name }) => name === "gap").length, 1);
+    assert.equal(io.connects, 2);
+  });
+
   scenario("a master that hangs in a Cluster: its rooms are refused, all others go on", async (s) => {
     const group = s.serve(await startCluster());
     const [node] = await partitioned(s, group, 1, { redis: { url: group.url, partitions: PARTITIONS, timeout: "500ms" } });

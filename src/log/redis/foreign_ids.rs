@@ -70,7 +70,7 @@ mod tests {
     fn event(source: Source, id: Option<&str>, ms: u64) -> Arc<Event> {
         let draft = Draft { id: id.map(Into::into), ..Draft::new("r", "e", Args::one("1").unwrap(), source) };
         let position = Position { ms, seq: 0 };
-        Arc::new(Event { offset: Offset { position, ..Offset::default() }, draft, accepted_us: 0 })
+        Arc::new(Event { offset: Offset { position, ..Offset::default() }, draft, accepted_us: 0, after: None })
     }
 
     fn times(events: &[Arc<Event>]) -> Vec<u64> {

@@ -2,6 +2,7 @@
 //! each is doing, from which the node's metrics follow.
 
 use crate::log::redis::backlog::Backlog;
+use crate::log::redis::losses::Losses;
 use crate::log::redis::partition_set::PartitionSet;
 use crate::metrics::{Gauge, Metrics};
 use crate::model::after::After;
@@ -29,6 +30,8 @@ pub(super) struct Lines {
     pub(super) metrics: Arc<Metrics>,
     /// What waits for any of them.
     pub(super) backlog: Arc<Backlog>,
+    /// What they have lost and clients do not know yet.
+    pub(super) losses: Losses,
 }
 
 struct LineState {
@@ -83,7 +86,8 @@ impl Lines {
             announced: Newest::default(),
         };
         let lines = partitions.lines().map(state).collect();
-        Arc::new(Self { partitions, lines, metrics, backlog: Arc::default() })
+        let losses = Losses::new(partitions);
+        Arc::new(Self { partitions, lines, metrics, backlog: Arc::default(), losses })
     }
 
     fn of(&self, line: Line) -> &LineState {

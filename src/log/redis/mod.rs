@@ -25,6 +25,7 @@ pub(crate) mod layout;
 pub(crate) mod leased_append;
 mod line_threads;
 mod lines;
+mod losses;
 mod partition_set;
 pub mod partitioned;
 mod refused_appends;

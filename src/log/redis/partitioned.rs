@@ -181,10 +181,8 @@ impl PartitionedLog {
                 () = self.layout.lost() => {}
             }
             // The clients hear it now. When the log has this layout again, they hear it again.
-            for log in &self.logs {
-                log.stopped();
-                sink.reset(unknown(log.line));
-            }
+            self.logs.iter().for_each(|log| log.stopped());
+            sink.reset_all(self.logs.iter().map(|log| unknown(log.line)).collect());
         }
     }
 }

@@ -170,6 +170,7 @@ impl Tail<'_> {
                     if let Some(stream) = &now.stream {
                         state.observe(stream);
                     }
+                    self.log.lines.losses.note_checked(self.log.line);
                     return Ok(());
                 }
                 discontinuity => discontinuity,
@@ -215,9 +216,10 @@ impl Tail<'_> {
         self.state = Some(TailState::new(epoch, head, stream.as_ref()));
         self.is_epoch_known = false;
         self.size.reset();
-        match continues {
-            true => self.sink.renewed(snapshot),
-            false => self.sink.reset(snapshot),
+        match discontinuity {
+            _ if continues => self.sink.renewed(snapshot),
+            None => self.sink.reset(snapshot),
+            Some(_) => self.log.lines.losses.tell(snapshot, self.sink).await,
         }
         self.log.lines.note_delivered(self.log.line, head);
         Ok(())
@@ -374,6 +376,7 @@ impl Tail<'_> {
             self.check_stream(connection, None).await?;
             return Ok(false);
         }
+        self.log.lines.losses.note_checked(self.log.line);
         self.is_behind = entries >= count;
         let is_behind = self.is_behind || self.last_read.is_some_and(|last| last.elapsed() > MAX_READ_GAP);
         if is_behind && entries > 0 {
