@@ -242,7 +242,7 @@ impl Node {
     }
 
     /// As a line begins once other lines have read, or delivered, what its history comes after, or it `is_late`.
-    pub(crate) fn begin(&mut self, line: Line, log: &Log, now: u64, (is_late, rules): (bool, Rules)) {
+    pub(crate) fn begin(&mut self, line: Line, log: &Log, now: u64, is_late: bool) {
         let Some((snapshot, _)) = &self.pending[line.index()] else { return };
         let head = snapshot.head;
         let has = |(of, position): (Line, Position)| {
@@ -251,13 +251,10 @@ impl Node {
             of == line || known.max(read).is_some_and(|known| known >= position)
         };
         let all = || log.entries.iter().filter(|entry| entry.position <= head);
-        if !is_late && !rules.begins_at_once && !all().all(|entry| entry.after.iter().all(has)) {
+        if !is_late && !all().all(|entry| entry.after.iter().all(has)) {
             return;
         }
-        let is_early = |entry: &&Entry| {
-            let is_named = |one| entry.after.iter().any(|named| named == one);
-            entry.past.iter().any(|one| !has(one) && !(rules.begins_at_once && is_named(one)))
-        };
+        let is_early = |entry: &&Entry| !entry.past.iter().all(has);
         let early: Vec<_> = all().filter(is_early).map(|entry| (line, entry.position)).collect();
         self.out_of_order.extend(early);
         let Some((snapshot, state)) = self.pending[line.index()].take() else { return };

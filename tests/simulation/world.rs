@@ -75,8 +75,6 @@ pub(crate) struct Rules {
     pub fills_blindly: bool,
     /// A tail does not wait for what an entry comes after.
     pub tails_never_wait: bool,
-    /// A line begins before other lines have what its history comes after; events are published in between.
-    pub begins_at_once: bool,
     /// A replay does not wait for what an event comes after.
     pub replays_never_wait: bool,
     /// A replay does not look at when events were accepted.
@@ -399,15 +397,11 @@ impl World {
         let Some(at) = self.any_up() else { return };
         let (max, looks, waits) = (self.rng.random_range(1..8), self.chance(200), self.chance(300));
         let (line, is_late) = (self.any_line(), self.chance(20));
-        let rules = self.rules;
         let node = &mut self.nodes[at];
         let log = &mut self.logs[line.index()];
         if node.pending[line.index()].is_some() {
-            node.begin(line, log, self.now, (is_late, rules));
+            node.begin(line, log, self.now, is_late);
             self.excuse();
-            if rules.begins_at_once {
-                (0..3).for_each(|_| self.publish());
-            }
             return self.note(|| format!("node {at} begins line {line}"));
         }
         if !node.links[line.index()] {
@@ -583,7 +577,7 @@ impl World {
                     let is_linked = std::mem::replace(&mut node.links[line.index()], true);
                     let asked = node.known[line.index()].as_ref().and_then(|known| known.last_read);
                     node.look(line, log, asked.filter(|_| !is_linked), &self.settings, &mut self.rng);
-                    node.begin(line, log, self.now, (round > 1, self.rules));
+                    node.begin(line, log, self.now, round > 1);
                     if !is_linked && line == Line::CONTROL {
                         let records_lost = self.store.lost_records_of(node.name);
                         node.relink(records_lost);
