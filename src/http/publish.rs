@@ -220,10 +220,10 @@ impl Others {
         }
         let mut place = Place::unread(partitions);
         for line in partitions.lines() {
-            let read = node.window.head_of(line);
-            // This node has acknowledged it, and may not have read it yet.
-            let acknowledged = node.log.acknowledged(line).unwrap_or_default();
-            place.set(Offset { position: read.position.max(acknowledged), line, ..read });
+            let read = Offset { line, ..node.window.head_of(line) };
+            // This node may not have read what it got acknowledged.
+            let is_newer = |newest: &Offset| newest.epoch == read.epoch && newest.position > read.position;
+            place.set(node.log.acknowledged(line).filter(is_newer).unwrap_or(read));
         }
         Self(Some(place))
     }
