@@ -66,6 +66,8 @@ const SANS_IO: &[&str] = &[
     "src/log/interest.rs",
     "src/log/interest/",
     "src/log/recent_commands.rs",
+    "src/log/recent_events.rs",
+    "src/log/recent_events/",
     "src/log/redis/generation.rs",
     "src/log/redis/stream_size.rs",
     "src/log/window.rs",

@@ -85,11 +85,11 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
     let log = TracedLog::wrap(log, &telemetry);
     let recovery = recovery_within(&config.recovery, memory.limit());
     let partitions = config.redis.layout();
-    let of_line = recovery.of_line(partitions);
-    let window = || Window::new(of_line.kept(), of_line.window_bytes).with_room_bytes(of_line.room_bytes);
+    let (kept, bounds) = (recovery.kept(), recovery.bounds(partitions));
+    let window = || Window::within(kept, bounds);
     let namespaces = Namespaces::new(&config.socketio.namespaces);
     let interest = match config.redis.url {
-        Some(_) => Interests::of_sessions(partitions, &namespaces, recovery.kept()),
+        Some(_) => Interests::of_sessions(partitions, &namespaces, kept),
         // It could not be read again.
         None => Interests::everything(partitions, namespaces.clone()),
     };

@@ -285,6 +285,7 @@ pub(super) static KEYS: &[Key] = &[
     key!("recovery", "window", recovery.window, Span(0..=24 * HOUR)),
     key!("recovery", "window_bytes", recovery.window_bytes, Size(1_000..=64 * GB)),
     key!("recovery", "room_bytes", recovery.room_bytes, Size(1_000..=64 * GB)),
+    key!("recovery", "tenant_segments", recovery.tenant_segments, count(0..=16)),
     key!("recovery", "backfill_timeout", recovery.backfill_timeout, Span(100..=60 * SECOND)),
 
     key!("explain", "window", explain.window, Span(SECOND..=24 * HOUR)),

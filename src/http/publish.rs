@@ -98,22 +98,15 @@ pub(super) fn decode(
         return Decoded::Refused(DraftError::Json("the body is not UTF-8".into()));
     };
     let limits = &api.node.context.draft_limits;
-    match if is_ndjson { decode_ndjson(text, limits) } else { decode_json(text, limits) } {
-        Ok(Publication::One(mut draft)) => {
-            draft.trace = span.context();
-            drafts.push(*draft);
-            Decoded::One
-        }
+    let before = drafts.len();
+    let publication = if is_ndjson { decode_ndjson(text, limits, drafts) } else { decode_json(text, limits, drafts) };
+    drafts[before..].iter_mut().for_each(|draft| draft.trace = span.context());
+    match publication {
+        Ok(Publication::One) => Decoded::One,
         Ok(Publication::Batch(events)) => {
             span.set("messaging.batch.message_count", || events.len() as u64);
-            let mut take = |event| match event {
-                Ok(draft) => {
-                    drafts.push(Draft { trace: span.context(), ..draft });
-                    None
-                }
-                Err(problem) => Some(refuse_event(api, &problem, from)),
-            };
-            Decoded::Batch(events.into_iter().map(&mut take).collect())
+            let refuse = |problem: Option<DraftError>| problem.map(|problem| refuse_event(api, &problem, from));
+            Decoded::Batch(events.into_iter().map(refuse).collect())
         }
         Err(problem) => Decoded::Refused(problem),
     }

@@ -1,7 +1,9 @@
 //! Reading a part of the log again for sessions that come back to rooms whose events this node did not keep (sans-IO). All
 //! sessions that wait share one pass over the log; who comes while it runs waits for the next one.
 
+use crate::log::config::Bounds;
 use crate::log::interest::{Interest, is_always_wanted};
+use crate::log::recent_events::RecentEvents;
 use crate::model::command::SessionCommand;
 use crate::model::event::Event;
 use crate::model::names::{EVERYBODY, Namespace, Room};
@@ -55,10 +57,8 @@ pub struct PastRange {
     pub rooms: Arc<Rooms>,
     /// The events of all other rooms too.
     pub all: bool,
-    /// Bytes of events at most; the newest are taken.
-    pub max_bytes: usize,
-    /// Bytes of events of one room at most.
-    pub room_bytes: usize,
+    /// What is taken at most: the newest, and the oldest of others before those of a flood.
+    pub bounds: Bounds,
 }
 
 /// What was found.
@@ -76,7 +76,8 @@ pub struct Past {
     pub up_to: Position,
     /// The rooms that were looked for, and from where on.
     pub rooms: Rooms,
-    /// Of them those of which more was found than is kept, each with the position up to which it is left out.
+    /// Of them, and of those that are always wanted, those of which more was found than is kept, each with the position up to
+    /// which it is left out.
     pub full: Rooms,
     /// Oldest first.
     pub events: Vec<Arc<Event>>,
@@ -142,7 +143,7 @@ impl Needed {
     }
 
     /// The part of the log to be read, which was read up to `head`: up to where everything is kept. `None` where nothing is missing any more.
-    pub fn range(self, interest: &Interest, head: Offset, max_bytes: usize, room_bytes: usize) -> Option<PastRange> {
+    pub fn range(self, interest: &Interest, head: Offset, bounds: Bounds) -> Option<PastRange> {
         let after = self.after?;
         let rooms = self.rooms.iter().flat_map(|(namespace, rooms)| rooms.keys().map(move |room| (namespace, room)));
         let since = rooms.filter_map(|(namespace, room)| interest.since(namespace, room));
@@ -150,7 +151,7 @@ impl Needed {
         let Offset { line, epoch, .. } = head;
         let range = || {
             let rooms = Arc::new(self.rooms);
-            PastRange { line, epoch, after, up_to, rooms, all: false, max_bytes, room_bytes }
+            PastRange { line, epoch, after, up_to, rooms, all: false, bounds }
         };
         (after < up_to).then(range)
     }
@@ -159,9 +160,9 @@ impl Needed {
 /// What was found so far, newest first.
 pub struct PastFinder<'a> {
     range: &'a PastRange,
-    bytes: usize,
-    /// Bytes of each room that is looked for.
-    room_bytes: HashMap<(&'a str, &'a str), usize>,
+    /// Within its bounds as in the window: who holds most loses first, and all others are looked for further on.
+    events: RecentEvents,
+    command_bytes: usize,
     past: Past,
 }
 
@@ -176,47 +177,29 @@ impl<'a> PastFinder<'a> {
             up_to: range.up_to,
             ..Past::default()
         };
-        Self { range, bytes: 0, room_bytes: HashMap::new(), past }
+        Self { range, events: RecentEvents::new(range.bounds), command_bytes: 0, past }
     }
 
     /// Whether the event of this room at this position is looked for.
     pub fn wants(&self, namespace: &str, room: &str, at: Position) -> bool {
         let sought = self.range.rooms.get(namespace).and_then(|rooms| rooms.get(room));
-        let is_full = || self.past.full.get(namespace).is_some_and(|rooms| rooms.contains_key(room));
-        self.range.all || sought.is_some_and(|after| at > *after && !is_full()) || is_always_wanted(room)
+        let is_sought = self.range.all || sought.is_some_and(|after| at > *after) || is_always_wanted(room);
+        is_sought && self.events.floor_of(namespace, room).is_none_or(|floor| at > floor)
     }
 
     /// Takes the next older event; `false` where that is too much.
     pub fn take(&mut self, event: Event) -> bool {
         let at = event.offset.position;
         let namespace = &event.draft.namespace;
-        if event.draft.volatile || !event.draft.rooms.iter().any(|room| self.wants(namespace, room, at)) {
-            return true;
-        }
-        let size = event.size();
-        if self.bytes + size > self.range.max_bytes {
-            return false;
-        }
-        self.bytes += size;
-        for room in &event.draft.rooms {
-            let Some((namespace, rooms)) = self.range.rooms.get_key_value(namespace) else { continue };
-            let Some((room, _)) = rooms.get_key_value(room) else { continue };
-            let bytes = self.room_bytes.entry((namespace, room)).or_default();
-            *bytes += size;
-            if *bytes > self.range.room_bytes {
-                let full = self.past.full.entry(namespace.clone()).or_default();
-                full.entry(room.clone()).or_insert(at.predecessor());
-            }
-        }
-        self.past.events.push(Arc::new(event));
-        true
+        let is_wanted = || event.draft.rooms.iter().any(|room| self.wants(namespace, room, at));
+        event.draft.volatile || !is_wanted() || self.events.push_oldest(Arc::new(event))
     }
 
     /// Takes the next older command.
     pub fn take_command(&mut self, at: Position, command: SessionCommand) -> bool {
-        self.bytes += command.size();
+        self.command_bytes += command.size();
         self.past.commands.push((at, Arc::new(command)));
-        self.bytes <= self.range.max_bytes
+        self.command_bytes <= self.range.bounds.bytes
     }
 
     /// Everything after this position was looked at.
@@ -242,12 +225,26 @@ impl<'a> PastFinder<'a> {
 
     /// What was found, in the order of the log.
     pub fn finish(self) -> Past {
-        let Self { range, mut past, .. } = self;
-        past.events.reverse();
+        let Self { range, events, mut past, .. } = self;
+        past.after = past.after.max(events.floor());
+        past.full = full(range, &events);
+        past.events = events.into_events();
         past.commands.reverse();
         past.rooms.clone_from(&range.rooms);
         past
     }
+}
+
+/// The rooms that lost some of what was found, as far as somebody relies on them.
+fn full(range: &PastRange, events: &RecentEvents) -> Rooms {
+    let mut full = Rooms::new();
+    let sought = range.rooms.iter().flat_map(|(namespace, rooms)| rooms.keys().map(move |room| (namespace, room)));
+    for (namespace, room) in sought.chain(events.rooms_with_floors().filter(|(_, room)| is_always_wanted(room))) {
+        if let Some(floor) = events.floor_of(namespace, room) {
+            full.entry(namespace.clone()).or_default().insert(room.clone(), floor);
+        }
+    }
+    full
 }
 
 #[cfg(test)]

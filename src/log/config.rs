@@ -3,6 +3,17 @@
 use crate::model::partition::Partitions;
 use std::time::Duration;
 
+/// What is kept at most of one line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Bytes of events.
+    pub bytes: usize,
+    /// Bytes of events of one room.
+    pub room_bytes: usize,
+    /// So many parts of a room's name say which tenant it belongs to; rooms have none for zero.
+    pub tenant_segments: u8,
+}
+
 /// `[recovery]`.
 #[derive(Clone, Debug)]
 pub struct RecoveryConfig {
@@ -12,6 +23,9 @@ pub struct RecoveryConfig {
     pub window_bytes: usize,
     /// Bytes of events that a node keeps of one room.
     pub room_bytes: usize,
+    /// So many parts of a room's name, split at `:`, say which tenant it belongs to, for who loses events first. Zero: as many
+    /// as decide about its partition.
+    pub tenant_segments: u8,
     /// How long the log is read again for clients that come back to rooms which this node did not keep.
     pub backfill_timeout: Duration,
 }
@@ -21,6 +35,15 @@ impl RecoveryConfig {
     #[must_use]
     pub fn of_line(&self, partitions: Partitions) -> Self {
         Self { window_bytes: self.window_bytes / partitions.lines().len(), ..self.clone() }
+    }
+
+    /// What is kept of one line of a log with these partitions.
+    pub fn bounds(&self, partitions: Partitions) -> Bounds {
+        Bounds {
+            bytes: self.of_line(partitions).window_bytes,
+            room_bytes: self.room_bytes,
+            tenant_segments: if self.tenant_segments > 0 { self.tenant_segments } else { partitions.segments() },
+        }
     }
 
     /// How long events are kept. The record of a session that was lost with its node may be a fifth of the window old, so a
@@ -36,6 +59,7 @@ impl Default for RecoveryConfig {
             window: Duration::from_secs(120),
             window_bytes: 64_000_000,
             room_bytes: 32_000_000,
+            tenant_segments: 0,
             backfill_timeout: Duration::from_secs(5),
         }
     }

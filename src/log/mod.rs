@@ -6,6 +6,7 @@ pub mod config;
 pub mod interest;
 pub mod memory;
 mod recent_commands;
+mod recent_events;
 mod recent_ids;
 pub mod redis;
 pub mod shared_window;
@@ -58,7 +59,8 @@ pub trait EventLog: Send + Sync + 'static {
     fn append(&self, drafts: Vec<Draft>) -> BoxFuture<'_, Vec<Appended>>;
 
     /// [`EventLog::append`] of a log that answers at once: takes the drafts, and adds a result for each to `answers`. Both
-    /// lists can be used again. `false`: this log has to wait, and nothing was taken.
+    /// lists can be used again. `false`: this log has to wait, and nothing was taken. On a shard's thread, what was taken may
+    /// be delivered a little later, together with what other tasks append in the same turn.
     fn append_now(&self, _drafts: &mut Vec<Draft>, _answers: &mut Vec<Appended>) -> bool {
         false
     }

@@ -1,16 +1,12 @@
 //! The recent part of the log, kept in memory by every node, from which clients resume
 //! (docs/decisions/08-recovery-from-memory.md).
 
-mod room_floors;
-mod share;
-
 use crate::log::Snapshot;
 use crate::log::backfill::Past;
+use crate::log::config::Bounds;
 use crate::log::recent_commands::{Missing, RecentCommands};
-use crate::log::window::room_floors::RoomFloors;
-use crate::log::window::share::Share;
+use crate::log::recent_events::RecentEvents;
 use crate::model::command::SessionCommand;
-use crate::model::draft::Source;
 use crate::model::event::Event;
 use crate::model::names::Room;
 use crate::model::offset::{Epoch, Offset, Position};
@@ -24,31 +20,18 @@ use std::time::Duration;
 /// Session commands may use this fraction of the bytes of events.
 const COMMANDS_FRACTION: usize = 16;
 
-/// A room with less than this fraction of the bytes never gives events away before others.
-const LARGE_FRACTION: usize = 1024;
-/// The index of what clients publish among the shares.
-const OF_CLIENTS: usize = 1;
-
 /// The events of the last minutes, bounded by age and bytes, with an index by room. Sans-IO.
-///
-/// Over the bytes, the share that has more than half of them, what clients publish or what all others do, gives away the
-/// oldest event of a room that holds most of it. Then only sessions in that room have lost something. Where no room stands
-/// out, the share's oldest event goes.
 #[derive(Debug)]
 pub struct Window {
     max_age_ms: u64,
-    max_bytes: usize,
     line: Line,
     epoch: Epoch,
-    floor: Position,
     head: Position,
     /// Up to here entries were read again. Shards get what comes after it live.
     filled_up_to: Position,
     /// The log no longer has what was before this, or more than may be read.
     unreadable: Position,
-    /// Of all others, and of clients.
-    shares: [Share; 2],
-    floors: RoomFloors,
+    events: RecentEvents,
     commands: RecentCommands,
 }
 
@@ -147,45 +130,37 @@ impl Gap {
 }
 
 impl Window {
-    /// An empty window; with an age or a size of zero it never keeps anything.
+    /// An empty window; with an age or a size of zero it never keeps anything. Rooms have no bound of their own.
     pub fn new(max_age: Duration, max_bytes: usize) -> Self {
+        Self::within(max_age, Bounds { bytes: max_bytes, room_bytes: usize::MAX, tenant_segments: 0 })
+    }
+
+    /// The same within these bounds.
+    pub fn within(max_age: Duration, bounds: Bounds) -> Self {
         let max_age_ms = u64::try_from(max_age.as_millis()).unwrap_or(u64::MAX);
-        let share = || Share::new(max_bytes / LARGE_FRACTION);
         Self {
             max_age_ms,
-            max_bytes,
             line: Line::CONTROL,
             epoch: Epoch(0),
-            floor: Position::default(),
             head: Position::default(),
             filled_up_to: Position::default(),
             unreadable: Position::default(),
-            shares: [share(), share()],
-            floors: RoomFloors::default(),
-            commands: RecentCommands::new(max_age_ms, max_bytes / COMMANDS_FRACTION),
+            events: RecentEvents::new(bounds),
+            commands: RecentCommands::new(max_age_ms, bounds.bytes / COMMANDS_FRACTION),
         }
-    }
-
-    /// Of each room at most so many bytes are kept.
-    #[must_use]
-    pub fn with_room_bytes(mut self, bytes: usize) -> Self {
-        self.shares.iter_mut().for_each(|share| share.limit_rooms(bytes));
-        self
     }
 
     /// Forgets everything and takes over a snapshot.
     pub fn reset(&mut self, snapshot: &Snapshot, now_ms: u64) {
         self.begin(snapshot, now_ms, |_| true);
-        self.floor = self.floor.max(snapshot.floor);
+        self.events.raise_floor(snapshot.floor);
     }
 
     /// The same with a part of the history. What is left out, and what was before it, is for the caller to know.
     pub fn begin(&mut self, snapshot: &Snapshot, now_ms: u64, is_kept: impl Fn(&Event) -> bool) {
-        self.shares.iter_mut().for_each(Share::clear);
-        self.floors = RoomFloors::default();
+        self.events.clear();
         self.line = snapshot.line;
         self.epoch = snapshot.epoch;
-        self.floor = Position::default();
         self.filled_up_to = Position::default();
         self.unreadable = Position::default();
         self.head = snapshot.floor;
@@ -206,27 +181,27 @@ impl Window {
 
     /// The oldest position from which a resume may be complete. A room may have a later one: see [`Self::covers`].
     pub fn floor(&self) -> Offset {
-        Offset { epoch: self.epoch, position: self.floor, line: self.line }
+        Offset { epoch: self.epoch, position: self.events.floor(), line: self.line }
     }
 
     /// Bytes of the kept events.
     pub fn bytes(&self) -> usize {
-        self.shares.iter().map(Share::bytes).sum()
+        self.events.bytes()
     }
 
     /// Number of kept events.
     pub fn len(&self) -> usize {
-        self.shares.iter().map(Share::len).sum()
+        self.events.len()
     }
 
     /// Whether no event is kept.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.events.is_empty()
     }
 
     /// Number of rooms in the index.
     pub fn rooms(&self) -> usize {
-        self.shares.iter().map(Share::rooms).sum()
+        self.events.rooms()
     }
 
     /// The log was read up to this position; all events up to it were pushed.
@@ -239,10 +214,7 @@ impl Window {
     pub fn push(&mut self, event: Arc<Event>, now_ms: u64) {
         if !event.draft.volatile {
             self.advance(event.offset.position);
-            let share = share_of(&event);
-            if self.shares[share].push(event.clone(), now_ms) {
-                self.evict_over(share, &event);
-            }
+            self.events.push(event, now_ms);
         }
         self.expire(now_ms);
     }
@@ -254,17 +226,10 @@ impl Window {
         }
         let age = |position: Position| past.up_to.ms.max(self.head.ms).saturating_sub(position.ms);
         let pushed = |position: Position| now_ms.saturating_sub(age(position));
-        let mut shares: [Vec<_>; 2] = Default::default();
-        for event in past.events.into_iter().filter(|event| !event.draft.volatile) {
-            shares[share_of(&event)].push((pushed(event.offset.position), event));
-        }
+        let events = past.events.into_iter().filter(|event| !event.draft.volatile);
         let commands = past.commands.into_iter().map(|(at, command)| (pushed(at), at, command)).collect();
         self.commands.fill(past.after, past.up_to, commands, now_ms);
-        for (share, events) in shares.into_iter().enumerate() {
-            for event in self.shares[share].insert(events) {
-                self.evict_over(share, &event);
-            }
-        }
+        self.events.insert(events.map(|event| (pushed(event.offset.position), event)));
         self.filled_up_to = self.filled_up_to.max(past.up_to);
         self.expire(now_ms);
     }
@@ -275,8 +240,7 @@ impl Window {
             self.unreadable = self.unreadable.max(past.after);
         }
         for (namespace, rooms) in &past.full {
-            rooms.iter().for_each(|(room, at)| self.floors.raise_room(namespace, room, *at, self.floor));
-            self.bound_floors();
+            rooms.iter().for_each(|(room, at)| self.events.raise_room(namespace, room, *at));
         }
     }
 
@@ -312,75 +276,14 @@ impl Window {
 
     /// The event at this position, if it is kept.
     pub fn event_at(&self, position: Position) -> Option<&Arc<Event>> {
-        self.shares.iter().find_map(|share| share.event_at(position))
+        self.events.event_at(position)
     }
 
     /// Drops what is too old or too much, also while there are no events.
     pub fn expire(&mut self, now_ms: u64) {
         self.commands.expire(now_ms);
-        self.evict_old(now_ms);
-        while self.bytes() > self.max_bytes {
-            self.evict();
-        }
-    }
-
-    /// Drops what is too old. Only its rooms have lost something: who was in other ones all the time may have an older offset.
-    fn evict_old(&mut self, now_ms: u64) {
-        let max_age_ms = self.max_age_ms;
-        let is_old = |_, pushed_ms: u64| now_ms.saturating_sub(pushed_ms) >= max_age_ms;
-        for share in 0..self.shares.len() {
-            while let Some(event) = self.shares[share].evict_oldest(is_old) {
-                if max_age_ms == 0 {
-                    // Nothing is ever kept: it is not worth knowing of which rooms.
-                    self.floor = self.floor.max(event.offset.position);
-                    continue;
-                }
-                self.floors.raise(&event, self.floor);
-                self.bound_floors();
-            }
-        }
-    }
-
-    /// Drops the oldest events of those of an event's rooms that have too much.
-    fn evict_over(&mut self, share: usize, event: &Event) {
-        for room in &event.draft.rooms {
-            while let Some(gone) = self.shares[share].evict_over(&event.draft.namespace, room) {
-                self.floors.raise(&gone, self.floor);
-                self.bound_floors();
-            }
-        }
-    }
-
-    /// Drops one event.
-    fn evict(&mut self) {
-        let over = usize::from(self.shares[OF_CLIENTS].bytes() > self.max_bytes / 2);
-        let other = self.shares[1 - over].oldest();
-        if let Some(event) = self.shares[over].evict_of_largest() {
-            self.floors.raise(&event, self.floor);
-        } else {
-            let mut is_first = false;
-            let oldest = self.shares[over].evict_oldest(|position, _| {
-                is_first = other.is_none_or(|other| position < other);
-                true
-            });
-            match oldest {
-                Some(event) if is_first => self.floor = self.floor.max(event.offset.position),
-                Some(event) => self.floors.raise(&event, self.floor),
-                None => {}
-            }
-        }
-        self.bound_floors();
-    }
-
-    /// Where too many rooms have a floor of their own, all lose what lies before some of these.
-    fn bound_floors(&mut self) {
-        if let Some(up_to) = self.floors.overflow() {
-            for share in &mut self.shares {
-                while share.evict_oldest(|position, _| position <= up_to).is_some() {}
-            }
-            self.floor = self.floor.max(up_to);
-            self.floors.forget_up_to(self.floor);
-        }
+        self.events.evict_old(self.max_age_ms, now_ms);
+        self.events.bound();
     }
 
     /// Whether everything after `after` is still here for these rooms.
@@ -394,8 +297,7 @@ impl Window {
         if after.position > self.head {
             return Err(Gap::Future);
         }
-        let covered = |room: &R| self.floors.covers(after.position, namespace, room.as_ref());
-        if after.position < self.floor || !self.floors.is_empty() && !rooms.iter().all(covered) {
+        if !self.events.covers(after.position, namespace, rooms) {
             return Err(Gap::TooOld);
         }
         Ok(())
@@ -416,7 +318,7 @@ impl Window {
     ) -> Result<Pulled, Gap> {
         self.covers(after, namespace, rooms)?;
         let mut pulled = Pulled { events: Vec::new(), up_to };
-        let of_room = |room: &R| self.shares.each_ref().map(|share| share.room(namespace, room.as_ref()));
+        let of_room = |room: &R| self.events.room(namespace, room.as_ref());
         let lists: Vec<_> = rooms.iter().flat_map(of_room).flatten().collect();
         let head = |list: usize, at: usize| Some(Reverse((lists[list].get(at)?.offset.position, list, at)));
         let first = |list: usize| head(list, lists[list].first_after(after.position));
@@ -446,11 +348,6 @@ impl Window {
         }
         Ok(pulled)
     }
-}
-
-/// Which of the shares an event belongs to.
-fn share_of(event: &Event) -> usize {
-    if event.draft.source == Source::Client { OF_CLIENTS } else { 0 }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! partition themselves compute it as [`Partitions::of`] does; `tests/vectors/partitions.json` has examples.
 
 use crate::model::id::Id;
-use crate::model::names::{EVERYBODY, Room};
+use crate::model::names::{EVERYBODY, Room, first_segments};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeSet;
@@ -107,7 +107,7 @@ impl Partitions {
             return Line::CONTROL;
         }
         // The remainder is below 64.
-        Line((crc32(self.counted(room).as_bytes()) % u32::from(self.count)) as u8 + 1)
+        Line((crc32(first_segments(room, self.segments).as_bytes()) % u32::from(self.count)) as u8 + 1)
     }
 
     /// The line of an event to these rooms: their partition if they have the same one. The rooms that it excepts must have it
@@ -140,14 +140,6 @@ impl Partitions {
     /// Whether a line may have events to this room.
     pub fn may_bring(self, line: Line, room: &str) -> bool {
         line == Line::CONTROL || self.of(room) == line
-    }
-
-    /// The part of a name that decides.
-    fn counted(self, room: &str) -> &str {
-        match self.segments.checked_sub(1).and_then(|last| room.match_indices(':').nth(usize::from(last))) {
-            Some((end, _)) => &room[..end],
-            None => room,
-        }
     }
 }
 

@@ -26,13 +26,13 @@ const MAX_BEHIND: Duration = Duration::from_secs(5);
 pub async fn run(node: Arc<Node>, line: Line) {
     let Some(queue) = node.backfill.get(line.index()) else { return };
     let window = &node.window;
-    let recovery = node.context.recovery.of_line(window.partitions());
+    let bounds = node.context.recovery.bounds(window.partitions());
     loop {
         queue.arrival().await;
         tokio::time::sleep(GATHER).await;
         while let Some((number, needed)) = queue.begin() {
             let head = Offset { line, ..window.head_of(line) };
-            let range = needed.range(window.interest().of(line), head, recovery.window_bytes, recovery.room_bytes);
+            let range = needed.range(window.interest().of(line), head, bounds);
             let has_read = match range {
                 Some(range) => pass(&node, range).await,
                 // Another pass has brought it.

@@ -2,6 +2,7 @@
 
 use crate::cluster::{EventView, ExplainQuery, NodeExplanation, RpcRequest, RpcResponse};
 use crate::log::backfill::{PastRange, PastUnavailable};
+use crate::log::config::Bounds;
 use crate::log::window::RecentLog;
 use crate::model::event::Event;
 use crate::model::id::NodeId;
@@ -113,10 +114,9 @@ async fn find(node: &Node, offset: Offset, namespace: &str, room: &Room) -> (Eve
 /// The event at this offset, from the log itself; `None` where the log has none there.
 async fn read(node: &Node, offset: Offset) -> Result<Option<Arc<Event>>, PastUnavailable> {
     let Offset { line, epoch, position } = offset;
-    let (after, bytes) = (position.predecessor(), usize::MAX);
-    let rooms = Arc::default();
-    let range =
-        PastRange { line, epoch, after, up_to: position, rooms, all: true, max_bytes: bytes, room_bytes: bytes };
+    let (after, rooms) = (position.predecessor(), Arc::default());
+    let bounds = Bounds { bytes: usize::MAX, room_bytes: usize::MAX, tenant_segments: 0 };
+    let range = PastRange { line, epoch, after, up_to: position, rooms, all: true, bounds };
     let past = node.log.read_past(range, READ_TIMEOUT).await?;
     match past.after > after {
         true => Err(PastUnavailable("it is trimmed".into())),

@@ -8,6 +8,7 @@ use rand::rngs::StdRng;
 use roomcast::auth::identity::{Identity, UserId};
 use roomcast::log::Snapshot;
 use roomcast::log::backfill::{Needs, Past, PastFinder, Waiting};
+use roomcast::log::config::Bounds;
 use roomcast::log::interest::lines::Interests;
 use roomcast::log::redis::generation;
 use roomcast::log::redis::generation::{Discontinuity, TailState};
@@ -50,6 +51,8 @@ pub(crate) struct Settings {
     pub history_ms: u64,
     /// Bytes of one room in the window.
     pub room_bytes: usize,
+    /// Rooms have tenants, for which they count together.
+    pub tenant_segments: u8,
     /// The window keeps events of all rooms.
     pub keeps_all: bool,
     /// Live events overtake what a session has still to get.
@@ -65,6 +68,13 @@ pub(crate) struct Settings {
     pub tells_nobody_of_partitions: bool,
     /// Partitions that a session has left are not named any more.
     pub forgets_left_lines: bool,
+}
+
+impl Settings {
+    fn bounds(&self) -> Bounds {
+        let &Self { window_bytes: bytes, room_bytes, tenant_segments, .. } = self;
+        Bounds { bytes, room_bytes, tenant_segments }
+    }
 }
 
 /// A live session.
@@ -144,7 +154,7 @@ impl Node {
             true => Interests::everything(settings.partitions, namespaces),
             false => Interests::of_sessions(settings.partitions, &namespaces, kept),
         };
-        let of_line = || Window::new(kept, settings.window_bytes).with_room_bytes(settings.room_bytes);
+        let of_line = || Window::within(kept, settings.bounds());
         let window = SharedWindow::new(settings.partitions, of_line, interest);
         let shard = || Shard::new(settings, &window);
         Self {
@@ -313,7 +323,7 @@ impl Node {
         let head = Offset { line, ..self.window.head_of(line) };
         let epoch = head.epoch;
         let interest = self.window.interest().of(line);
-        let range = needed.range(interest, head, settings.window_bytes, settings.room_bytes);
+        let range = needed.range(interest, head, settings.bounds());
         let is_linked = self.links[line.index()];
         let Some(range) = range.filter(|_| is_linked && generation::parse(&log.epoch) == Some(epoch)) else { return };
         let mut finder = PastFinder::new(&range);

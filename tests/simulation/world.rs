@@ -119,8 +119,9 @@ pub(crate) struct World {
     trace: Option<VecDeque<String>>,
 }
 
+/// Of two tenants, and in two of three partitions.
 pub(crate) fn room(number: usize) -> Room {
-    format!("r{number}").into()
+    ["x:1", "y:1", "x:2", "y:0", "x:0"][number].into()
 }
 
 impl World {
@@ -132,6 +133,7 @@ impl World {
             outbox_bytes: rng.random_range(300..4_000),
             slice: Slice { events: rng.random_range(1..5), bytes: rng.random_range(100..2_000) },
             room_bytes: if rng.random_bool(0.3) { rng.random_range(1_000..40_000) } else { usize::MAX },
+            tenant_segments: u8::from(seed.is_multiple_of(2)),
             keeps_all: rng.random_bool(0.3),
             history_ms: 0,
             live_overtakes: rules.live_overtakes,

@@ -9,6 +9,7 @@ use crate::model::partition::Line;
 use std::time::Duration;
 
 const EPOCH: Epoch = Epoch(7);
+const BOUNDS: Bounds = Bounds { bytes: 1_000, room_bytes: 1_000, tenant_segments: 0 };
 const HEAD: Offset = Offset { epoch: EPOCH, position: Position { ms: 60, seq: 0 }, line: Line::CONTROL };
 
 fn at(ms: u64) -> Position {
@@ -47,7 +48,7 @@ fn all_that_wait_share_a_pass_and_who_comes_later_gets_the_next() {
     let (number, needed) = waiting.begin().unwrap();
     assert_eq!(number, first);
     assert_eq!(waiting.add(&main, &needs(&[("c", 1)])), first + 1);
-    let range = needed.range(&interest(), HEAD, 1_000, 1_000).unwrap();
+    let range = needed.range(&interest(), HEAD, BOUNDS).unwrap();
     assert_eq!((range.after, range.up_to), (at(10), at(50)), "from the oldest to where everything is kept");
     assert_eq!(range.rooms["/"]["a"], at(10));
     assert_eq!(range.rooms["/"]["b"], at(30));
@@ -60,7 +61,7 @@ fn what_another_pass_has_brought_is_not_read_again() {
     waiting.add(&"/".into(), &needs(&[("a", 20)]));
     interest.fill("/", "a", at(20), at(50));
     let (_, needed) = waiting.begin().unwrap();
-    assert!(needed.range(&interest, HEAD, 1_000, 1_000).is_none());
+    assert!(needed.range(&interest, HEAD, BOUNDS).is_none());
 }
 
 #[test]
@@ -75,8 +76,7 @@ fn finds_what_is_looked_for_and_no_more_than_fits() {
         up_to: at(50),
         rooms,
         all: false,
-        max_bytes: 100 * size,
-        room_bytes: 2 * size,
+        bounds: Bounds { bytes: 100 * size, room_bytes: 2 * size, tenant_segments: 0 },
     };
     let mut finder = PastFinder::new(&range);
     for ms in (11..=50).rev() {
@@ -87,13 +87,60 @@ fn finds_what_is_looked_for_and_no_more_than_fits() {
     finder.reached(at(10));
     let past = finder.finish();
     let found: Vec<u64> = past.events.iter().map(|event| event.offset.position.ms).collect();
-    assert_eq!(found, [46, 47, 48, 49, 50], "three of one room, two larger ones of the other: the last is too much");
-    assert_eq!(past.full["/"]["a"], at(46).predecessor());
+    assert_eq!(found, [48, 49, 50], "two of one room, one larger one of the other");
+    assert_eq!((past.full["/"]["a"], past.full["/"]["b"]), (at(46), at(47)));
     assert_eq!((past.after, past.rooms["/"].len()), (at(10), 2));
-    let tight = PastRange { max_bytes: 3 * size, room_bytes: 100 * size, ..range };
-    let mut finder = PastFinder::new(&tight);
-    let taken = (11..=50).rev().take_while(|ms| finder.take(event(*ms, &["a"]))).count();
-    assert_eq!(taken, 3);
+}
+
+/// What is found of `a:0` to `a:2499`, which are flooded, and of `b:0`, whose only event is the oldest.
+fn found_beside_a_flood(bounds: Bounds) -> Past {
+    let names = (0..2_500).map(|n| format!("a:{n}")).chain(["b:0".to_owned()]);
+    let rooms = Arc::new(HashMap::from([("/".into(), names.map(|room| (room.into(), at(0))).collect())]));
+    let (after, up_to) = (at(0), at(5_000));
+    let range = PastRange { line: Line::CONTROL, epoch: EPOCH, after, up_to, rooms, all: false, bounds };
+    let mut finder = PastFinder::new(&range);
+    for ms in (1..=5_000).rev() {
+        let room = if ms == 1 { "b:0".to_owned() } else { format!("a:{}", ms % 2_500) };
+        if !finder.take(event(ms, &[&room])) {
+            finder.reached(at(ms));
+            return finder.finish();
+        }
+    }
+    finder.reached(after);
+    finder.finish()
+}
+
+#[test]
+fn over_the_bytes_it_looks_further_for_those_who_hold_little() {
+    let bytes = 2_000 * event(1, &["a:100"]).size();
+    let past = found_beside_a_flood(Bounds { bytes, room_bytes: bytes, tenant_segments: 1 });
+    assert_eq!((past.after, past.events[0].offset.position), (at(0), at(1)));
+    assert!(!past.full["/"].contains_key("b:0"));
+    assert_eq!(past.full["/"].len(), 2_500, "all others have lost some");
+    let newest: Vec<u64> = past.events[1..].iter().map(|event| event.offset.position.ms).collect();
+    assert!(newest.len() > 1_900 && newest.is_sorted() && newest.ends_with(&[4_999, 5_000]));
+    for event in &past.events {
+        let floor = past.full["/"].get(&event.draft.rooms[0]);
+        assert!(floor.is_none_or(|floor| event.offset.position > *floor));
+    }
+    // Where nothing says which rooms belong together, it is over for all.
+    let past = found_beside_a_flood(Bounds { bytes, room_bytes: bytes, tenant_segments: 0 });
+    assert!(past.after > at(2_000) && past.full.is_empty());
+}
+
+#[test]
+fn what_the_room_of_everybody_lost_is_among_what_is_left_out() {
+    let rooms = Arc::new(HashMap::from([("/".into(), HashMap::from([("a".into(), at(10))]))]));
+    let (after, up_to) = (at(10), at(50));
+    let bounds = Bounds { bytes: 1 << 20, room_bytes: event(1, &[EVERYBODY]).size(), tenant_segments: 0 };
+    let range = PastRange { line: Line::CONTROL, epoch: EPOCH, after, up_to, rooms, all: false, bounds };
+    let mut finder = PastFinder::new(&range);
+    for ms in [40, 30, 20] {
+        assert!(finder.take(event(ms, &[EVERYBODY])));
+    }
+    finder.reached(at(10));
+    let past = finder.finish();
+    assert_eq!((past.events.len(), past.full["/"][EVERYBODY]), (1, at(30)));
 }
 
 #[test]
@@ -106,8 +153,7 @@ fn what_the_log_did_not_give_may_be_asked_for_again() {
         up_to: at(50),
         rooms,
         all: false,
-        max_bytes: 1_000,
-        room_bytes: 1_000,
+        bounds: BOUNDS,
     };
     let finder = || {
         let mut finder = PastFinder::new(&range);

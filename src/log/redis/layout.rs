@@ -52,9 +52,12 @@ return {ARGV[1] .. ' new', 0, 1}";
 /// Says that the epochs are replaced. KEYS: the layout. ARGV: what it is until then, and from now on.
 const SETTLE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2]) end return 1";
 
-/// The text of a layout.
+/// The text of a layout. On one line all rooms are together, whatever their names.
 pub(crate) fn layout_text(partitions: Partitions) -> String {
-    format!("{}/{}", partitions.count(), partitions.segments())
+    match partitions.is_one() {
+        true => ONE.to_owned(),
+        false => format!("{}/{}", partitions.count(), partitions.segments()),
+    }
 }
 
 /// Whether this node's layout is that of the log.
@@ -210,5 +213,6 @@ mod tests {
         assert!(!layout.check(&bulk("8/1")), "until it was agreed on again");
         assert!(Layout::new(Partitions::ONE).check(&Value::Nil), "a log without the key has one");
         assert!(!Layout::new(Partitions::new(2, 0)).check(&Value::Nil));
+        assert!(Layout::new(Partitions::new(1, 2)).check(&Value::Nil), "segments decide nothing on one line");
     }
 }

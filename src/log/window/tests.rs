@@ -1,4 +1,5 @@
 use super::*;
+use crate::log::recent_events::OF_CLIENTS;
 use crate::model::args::Args;
 use crate::model::draft::{Draft, Source};
 use proptest::prelude::*;
@@ -21,7 +22,11 @@ fn event(ms: u64, rooms: &[&str], except: &[&str]) -> Arc<Event> {
 }
 
 fn window(max_age_ms: u64, max_bytes: usize, start: u64) -> Window {
-    let mut window = Window::new(Duration::from_millis(max_age_ms), max_bytes);
+    within(max_age_ms, Bounds { bytes: max_bytes, room_bytes: usize::MAX, tenant_segments: 0 }, start)
+}
+
+fn within(max_age_ms: u64, bounds: Bounds, start: u64) -> Window {
+    let mut window = Window::within(Duration::from_millis(max_age_ms), bounds);
     let start = position(start);
     window.reset(
         &Snapshot { line: Line::CONTROL, epoch: EPOCH, floor: start, head: start, history: vec![], commands: vec![] },
@@ -138,7 +143,7 @@ fn nothing_is_left_of_a_million_rooms_and_bytes_are_bounded() {
     assert_eq!(window.rooms(), window.len());
     window.expire(3_000_000);
     assert_eq!((window.bytes(), window.rooms()), (0, 0));
-    let [(events, namespaces), _] = window.shares.each_ref().map(Share::capacity);
+    let [(events, namespaces), _] = window.events.shares.each_ref().map(|share| share.capacity());
     assert!(events < 2048 && namespaces == 0, "{events}");
 }
 
@@ -170,20 +175,66 @@ fn a_flood_costs_only_the_room_that_it_is_in() {
     }
     assert_eq!(window.covers(offset(100), "/", &["loud"]), Err(Gap::TooOld));
     assert_eq!(names(window.replay(offset(299), position(300), "/", &["loud", "quiet:1"])), [300]);
-    assert!(window.shares[OF_CLIENTS].len() >= 4, "it has what the others leave");
+    assert!(window.events.shares[OF_CLIENTS].len() >= 4, "it has what the others leave");
+}
+
+const TENANTS: Bounds = Bounds { bytes: 1 << 20, room_bytes: usize::MAX, tenant_segments: 1 };
+
+/// Ten rooms of the tenant `b` with an event each, and then a flood in the rooms of `a`.
+fn flooded_by_a_tenant(bounds: Bounds, source: Source, rooms: u64) -> Window {
+    let mut window = within(1_000_000, bounds, 0);
+    (1..=10).for_each(|ms| window.push(sized(ms, &format!("b:{ms}"), 900, Source::Http), ms));
+    (11..=80_000).for_each(|ms| {
+        window.push(sized(ms, &format!("a:{}", ms % rooms), 300, source), ms);
+        assert!(window.bytes() <= bounds.bytes);
+    });
+    window
+}
+
+#[test]
+fn a_tenant_that_floods_through_many_rooms_costs_only_its_own() {
+    for (source, rooms) in [(Source::Http, 1_000), (Source::Client, 1_000), (Source::Http, 30_000)] {
+        let mut window = flooded_by_a_tenant(TENANTS, source, rooms);
+        for ms in 1..=10 {
+            assert_eq!(names(window.replay(offset(0), position(80_000), "/", &[format!("b:{ms}")])), [ms], "{rooms}");
+        }
+        assert_eq!(window.covers(offset(69_999), "/", &[format!("a:{}", 70_000 % rooms)]), Err(Gap::TooOld));
+        assert_eq!(
+            names(window.replay(offset(79_990), position(80_000), "/", &[format!("a:{}", 79_999 % rooms)])),
+            [79_999]
+        );
+        window.expire(3_000_000);
+        assert_eq!((window.bytes(), window.events.shares.each_ref().map(|share| share.capacity().1)), (0, [0, 0]));
+    }
+    // Where nothing says which rooms belong together, what all have lost are the oldest events.
+    let window = flooded_by_a_tenant(Bounds { tenant_segments: 0, ..TENANTS }, Source::Http, 1_000);
+    assert_eq!(window.covers(offset(0), "/", &["b:1"]), Err(Gap::TooOld));
+}
+
+#[test]
+fn in_a_tenant_that_holds_most_a_room_that_stands_out_loses_first() {
+    let mut window = within(1_000_000, TENANTS, 0);
+    (1..=100).for_each(|ms| window.push(sized(ms, &format!("a:quiet:{ms}"), 300, Source::Http), ms));
+    (101..=5_000).for_each(|ms| window.push(sized(ms, "a:loud", 900, Source::Http), ms));
+    for ms in 1..=100 {
+        assert_eq!(names(window.replay(offset(0), position(5_000), "/", &[format!("a:quiet:{ms}")])), [ms]);
+    }
+    assert_eq!(window.covers(offset(100), "/", &["a:loud"]), Err(Gap::TooOld));
 }
 
 #[test]
 fn clients_never_take_more_than_half_from_publishers() {
     let mut window = window(1_000_000, 1 << 20, 0);
     (1..=450).for_each(|ms| window.push(sized(ms, "news", 900, Source::Http), ms));
-    let kept = window.shares[0].len();
+    let kept = window.events.shares[0].len();
     (451..=2_000).for_each(|ms| window.push(sized(ms, &format!("mine:{}", ms % 300), 9_000, Source::Client), ms));
-    assert_eq!((kept, window.shares[0].len()), (450, 450));
+    assert_eq!((kept, window.events.shares[0].len()), (450, 450));
     // Nobody else needs the room: clients may have all of it, and publishers the same.
     assert!(window.bytes() > (1 << 20) - 20_000);
     (2_001..=8_000).for_each(|ms| window.push(sized(ms, "news", 900, Source::Http), ms));
-    assert!(window.shares[0].bytes() >= (1 << 19) && window.shares[OF_CLIENTS].bytes() > (1 << 19) - 20_000);
+    assert!(
+        window.events.shares[0].bytes() >= (1 << 19) && window.events.shares[OF_CLIENTS].bytes() > (1 << 19) - 20_000
+    );
     assert!(window.bytes() <= 1 << 20);
 }
 
@@ -194,7 +245,7 @@ fn rooms_with_a_floor_of_their_own_are_bounded() {
     for ms in 2..=60_000 {
         window.push(sized(ms, &format!("mine:{ms}"), 2_000, Source::Client), ms);
     }
-    assert!(window.floors.overflow().is_none());
+    assert!(window.events.floors.overflow().is_none());
     // More than can be remembered: the rest is forgotten for everybody, and nobody is misled.
     assert!(window.floor().position > position(1));
     assert_eq!(window.covers(offset(1), "/", &["old"]), Err(Gap::TooOld));
@@ -213,9 +264,10 @@ proptest! {
         after in 0u64..90,
         up_to in 0u64..90,
         mine in prop::collection::vec(0u8..6, 0..4),
+        tenant_segments in 0u8..2,
     ) {
-        let name = |room: &u8| -> Room { format!("r{room}").into() };
-        let mut window = window(1000, max_bytes, 0);
+        let name = |room: &u8| -> Room { format!("{}:{room}", room % 2).into() };
+        let mut window = within(1000, Bounds { bytes: max_bytes, room_bytes: usize::MAX, tenant_segments }, 0);
         let (mut list, mut now) = (Vec::new(), 0);
         for (ms, (rooms, except, client, bytes, passes)) in (1..).zip(&published) {
             let mut event = Arc::try_unwrap(sized(ms, "", *bytes, Source::Http)).expect("not shared");
@@ -253,7 +305,7 @@ fn past(after: u64, up_to: u64, events: Vec<Arc<Event>>) -> Past {
 
 #[test]
 fn a_room_over_its_bytes_loses_its_own_oldest_events() {
-    let mut window = window(1_000_000, 1 << 20, 0).with_room_bytes(10_000);
+    let mut window = within(1_000_000, Bounds { bytes: 1 << 20, room_bytes: 10_000, tenant_segments: 0 }, 0);
     for ms in 1..=200 {
         window.push(event(ms, if ms % 10 == 0 { &["calm"] } else { &["flood"] }, &[]), ms);
     }

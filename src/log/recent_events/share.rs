@@ -1,24 +1,26 @@
 //! The kept events of one kind of source, with an index by room (sans-IO). It knows which rooms hold most of the bytes, so
 //! that these give their oldest events away first.
 
+use crate::log::recent_events::ranking::Ranking;
+use crate::log::recent_events::tenants::{Largest, Tenants};
 use crate::model::event::Event;
 use crate::model::names::{Namespace, Room};
 use crate::model::offset::Position;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 /// Events in log order. Their positions tell them apart.
 #[derive(Debug)]
-pub(super) struct Share {
+pub(crate) struct Share {
     events: VecDeque<Kept>,
     /// How many of `events` are still there.
     len: usize,
     bytes: usize,
     index: HashMap<Namespace, HashMap<Room, RoomEvents>>,
-    /// Rooms with at least `large_from` bytes, by the power of two of these.
-    large: BTreeSet<(u32, Namespace, Room)>,
-    large_from: usize,
+    /// Rooms that stand out, where these have no tenants.
+    large: Ranking<(Namespace, Room)>,
+    tenants: Option<Tenants>,
     /// A room has at most so many bytes.
     room_bytes: usize,
 }
@@ -34,7 +36,7 @@ struct Kept {
 
 /// The events of one room.
 #[derive(Debug)]
-pub(super) struct RoomEvents {
+pub(crate) struct RoomEvents {
     list: List,
     bytes: usize,
 }
@@ -47,51 +49,52 @@ enum List {
 }
 
 impl Share {
-    /// Empty. Rooms that hold `large_from` bytes stand out.
-    pub(super) fn new(large_from: usize) -> Self {
-        let (events, index, large) = (VecDeque::new(), HashMap::new(), BTreeSet::new());
-        let room_bytes = usize::MAX;
-        Self { events, len: 0, bytes: 0, index, large, large_from: large_from.max(1), room_bytes }
+    /// Empty. Who holds `large_from` bytes stands out. So many parts of a room's name say which tenant it belongs to; none
+    /// for zero.
+    pub(crate) fn new(large_from: usize, room_bytes: usize, tenant_segments: u8) -> Self {
+        let (events, index, large) = (VecDeque::new(), HashMap::new(), Ranking::new(large_from));
+        let tenants = (tenant_segments > 0).then(|| Tenants::new(tenant_segments, large_from));
+        Self { events, len: 0, bytes: 0, index, large, tenants, room_bytes }
     }
 
-    /// No room should have more than `bytes`.
-    pub(super) fn limit_rooms(&mut self, bytes: usize) {
-        self.room_bytes = bytes;
-    }
-
-    /// Forgets everything.
-    pub(super) fn clear(&mut self) {
-        *self = Self { room_bytes: self.room_bytes, ..Self::new(self.large_from) };
-    }
-
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// Number of rooms in the index.
-    pub(super) fn rooms(&self) -> usize {
+    pub(crate) fn rooms(&self) -> usize {
         self.index.values().map(HashMap::len).sum()
     }
 
     /// The events of a room.
-    pub(super) fn room(&self, namespace: &str, room: &str) -> Option<&RoomEvents> {
+    pub(crate) fn room(&self, namespace: &str, room: &str) -> Option<&RoomEvents> {
         self.index.get(namespace)?.get(room)
     }
 
     /// Takes the next event. Answers whether one of its rooms has too much now.
-    pub(super) fn push(&mut self, event: Arc<Event>, now_ms: u64) -> bool {
+    pub(crate) fn push(&mut self, event: Arc<Event>, now_ms: u64) -> bool {
         let (position, over) = (event.offset.position, self.add_to_rooms(&event));
         self.events.push_back(Kept { position, pushed_ms: now_ms, event: Some(event) });
+        over
+    }
+
+    /// Takes an event that is older than all others, as [`Self::push`].
+    pub(crate) fn push_oldest(&mut self, event: Arc<Event>) -> bool {
+        let (position, over) = (event.offset.position, self.add_to_rooms(&event));
+        self.events.push_front(Kept { position, pushed_ms: 0, event: Some(event) });
         over
     }
 
     /// Adds an event to the sums and the index. Answers whether one of its rooms has too much now.
     fn add_to_rooms(&mut self, event: &Arc<Event>) -> bool {
         let (size, namespace) = (event.size(), &event.draft.namespace);
+        if let Some(tenants) = &mut self.tenants {
+            tenants.add(&event.draft.rooms, event.offset.position, size);
+        }
         let rooms = self.index.entry(namespace.clone()).or_default();
         let mut over = false;
         for room in &event.draft.rooms {
@@ -107,7 +110,7 @@ impl Share {
                 }
             };
             over |= before + size > self.room_bytes;
-            note_size(&mut self.large, self.large_from, (namespace, room), before, before + size);
+            note_size(&mut self.large, &mut self.tenants, (namespace, room), before, before + size);
         }
         self.bytes += size;
         self.len += 1;
@@ -116,7 +119,7 @@ impl Share {
 
     /// Takes events that were read again, oldest first, each with the time at which it would have been pushed. Those that are
     /// there, or that a room gave away, change nothing. Answers those of which a room has too much now.
-    pub(super) fn insert(&mut self, events: Vec<(u64, Arc<Event>)>) -> Vec<Arc<Event>> {
+    pub(crate) fn insert(&mut self, events: Vec<(u64, Arc<Event>)>) -> Vec<Arc<Event>> {
         let is_new =
             |event: &Event| self.events.binary_search_by_key(&event.offset.position, |kept| kept.position).is_err();
         let new: Vec<_> = events.into_iter().filter(|(_, event)| is_new(event)).collect();
@@ -137,7 +140,7 @@ impl Share {
     }
 
     /// Drops the oldest event of a room that has too much.
-    pub(super) fn evict_over(&mut self, namespace: &str, room: &str) -> Option<Arc<Event>> {
+    pub(crate) fn evict_over(&mut self, namespace: &str, room: &str) -> Option<Arc<Event>> {
         let events = self.room(namespace, room).filter(|events| events.bytes > self.room_bytes)?;
         let event = events.list.first()?.clone();
         self.give_away(&event);
@@ -145,13 +148,12 @@ impl Share {
     }
 
     /// The event at this position, if it is still there.
-    pub(super) fn event_at(&self, position: Position) -> Option<&Arc<Event>> {
-        let at = self.events.binary_search_by_key(&position, |kept| kept.position).ok()?;
-        self.events[at].event.as_ref()
+    pub(crate) fn event_at(&self, position: Position) -> Option<&Arc<Event>> {
+        find(&self.events, position)
     }
 
     /// Where its oldest event is.
-    pub(super) fn oldest(&mut self) -> Option<Position> {
+    pub(crate) fn oldest(&mut self) -> Option<Position> {
         while self.events.front().is_some_and(|kept| kept.event.is_none()) {
             self.events.pop_front();
         }
@@ -159,7 +161,7 @@ impl Share {
     }
 
     /// Drops its oldest event if that fits.
-    pub(super) fn evict_oldest(&mut self, fits: impl FnOnce(Position, u64) -> bool) -> Option<Arc<Event>> {
+    pub(crate) fn evict_oldest(&mut self, fits: impl FnOnce(Position, u64) -> bool) -> Option<Arc<Event>> {
         self.oldest();
         let kept = self.events.front()?;
         if !fits(kept.position, kept.pushed_ms) {
@@ -172,18 +174,32 @@ impl Share {
         Some(event)
     }
 
-    /// Drops the oldest event of a room that stands out, one of the largest within a factor of two.
-    pub(super) fn evict_of_largest(&mut self) -> Option<Arc<Event>> {
-        let (_, namespace, room) = self.large.last()?;
-        let event = self.index.get(namespace)?.get(room)?.list.first()?.clone();
+    /// Drops the oldest event of a room that stands out, one of the largest within a factor of two. Where rooms have tenants,
+    /// of the tenant that stands out: of its largest room, or its oldest.
+    pub(crate) fn evict_of_largest(&mut self) -> Option<Arc<Event>> {
+        let largest = match &mut self.tenants {
+            None => self.large.largest().map(|(namespace, room)| Largest::Room(namespace.clone(), room.clone())),
+            Some(tenants) => tenants.largest(|position| find(&self.events, position).is_some()),
+        };
+        let event = match largest? {
+            Largest::Room(namespace, room) => self.room(&namespace, &room)?.list.first()?.clone(),
+            Largest::At(position) => self.event_at(position)?.clone(),
+        };
         self.give_away(&event);
         Some(event)
     }
 
-    /// Drops an event that is not the oldest.
+    /// Drops an event that need not be the oldest.
     fn give_away(&mut self, event: &Event) {
-        if let Ok(at) = self.events.binary_search_by_key(&event.offset.position, |kept| kept.position) {
-            self.events[at].event = None;
+        let position = event.offset.position;
+        match self.events.front_mut() {
+            // Where one room has nearly all events.
+            Some(oldest) if oldest.position == position => oldest.event = None,
+            _ => {
+                if let Ok(at) = self.events.binary_search_by_key(&position, |kept| kept.position) {
+                    self.events[at].event = None;
+                }
+            }
         }
         self.forget(event);
         if self.events.len() > 1024 && self.len < self.events.len() / 2 {
@@ -201,7 +217,7 @@ impl Share {
             let Some(events) = rooms.get_mut(room).filter(|events| events.list.contains(position)) else { continue };
             let before = events.bytes;
             events.bytes -= size;
-            note_size(&mut self.large, self.large_from, (namespace, room), before, before - size);
+            note_size(&mut self.large, &mut self.tenants, (namespace, room), before, before - size);
             if !events.list.remove(position) {
                 rooms.remove(room);
             }
@@ -210,33 +226,46 @@ impl Share {
         if rooms.is_empty() {
             self.index.remove(namespace);
         }
+        if let Some(tenants) = &mut self.tenants {
+            tenants.remove(&event.draft.rooms, position, size, |at| find(&self.events, at).is_some());
+        }
+    }
+
+    /// All events, oldest first.
+    pub(crate) fn into_events(self) -> impl Iterator<Item = Arc<Event>> {
+        self.events.into_iter().filter_map(|kept| kept.event)
     }
 
     #[cfg(test)]
-    pub(super) fn capacity(&self) -> (usize, usize) {
-        (self.events.capacity(), self.index.len())
+    pub(crate) fn capacity(&self) -> (usize, usize) {
+        (self.events.capacity(), self.index.len() + self.tenants.as_ref().map_or(0, Tenants::len))
     }
 }
 
-/// Puts a room whose size has changed into its place among the large ones. For nearly all events nothing is to be done.
+/// Puts a room whose size has changed into its place among the large ones.
 fn note_size(
-    large: &mut BTreeSet<(u32, Namespace, Room)>,
-    large_from: usize,
+    large: &mut Ranking<(Namespace, Room)>,
+    tenants: &mut Option<Tenants>,
     (namespace, room): (&Namespace, &Room),
     before: usize,
     now: usize,
 ) {
-    let class = |bytes: usize| (bytes >= large_from).then(|| bytes.ilog2());
-    let (before, now) = (class(before), class(now));
-    if before == now {
+    if !large.matters(before, now) {
         return;
     }
-    if let Some(before) = before {
-        large.remove(&(before, namespace.clone(), room.clone()));
+    let ranking = match tenants {
+        None => Some(large),
+        Some(tenants) => tenants.rooms_beside(room),
+    };
+    if let Some(ranking) = ranking {
+        ranking.note(|| (namespace.clone(), room.clone()), before, now);
     }
-    if let Some(now) = now {
-        large.insert((now, namespace.clone(), room.clone()));
-    }
+}
+
+/// The event at a position, unless it was given away.
+fn find(events: &VecDeque<Kept>, position: Position) -> Option<&Arc<Event>> {
+    let at = events.binary_search_by_key(&position, |kept| kept.position).ok()?;
+    events[at].event.as_ref()
 }
 
 /// Gives memory back after a peak, seldom enough that its cost does not count.
@@ -258,14 +287,14 @@ impl RoomEvents {
     }
 
     /// The index of the first event after a position.
-    pub(super) fn first_after(&self, position: Position) -> usize {
+    pub(crate) fn first_after(&self, position: Position) -> usize {
         match &self.list {
             List::One(event) => usize::from(event.offset.position <= position),
             List::Many(events) => events.partition_point(|event| event.offset.position <= position),
         }
     }
 
-    pub(super) fn get(&self, at: usize) -> Option<&Arc<Event>> {
+    pub(crate) fn get(&self, at: usize) -> Option<&Arc<Event>> {
         match &self.list {
             List::One(event) => (at == 0).then_some(event),
             List::Many(events) => events.get(at),
@@ -311,8 +340,11 @@ impl List {
 
     /// Where an event is. It is nearly always the first.
     fn find(&self, position: Position) -> Option<usize> {
+        if self.first().is_some_and(|first| first.offset.position == position) {
+            return Some(0);
+        }
         match self {
-            Self::One(event) => (event.offset.position == position).then_some(0),
+            Self::One(_) => None,
             Self::Many(events) => events.binary_search_by_key(&position, |event| event.offset.position).ok(),
         }
     }
