@@ -143,7 +143,9 @@ impl<'a> Turn<'a> {
             let status = match decoded {
                 Decoded::One if !closes => match own.next() {
                     Some(Ok(accepted)) => self.accept(accepted, now),
-                    other => self.reply(answer(self.api, Decoded::One, &mut other.into_iter(), &self.others), false, now),
+                    other => {
+                        self.reply(answer(self.api, Decoded::One, &mut other.into_iter(), &self.others), false, now)
+                    }
                 },
                 decoded => self.reply(answer(self.api, decoded, &mut own, &self.others), closes, now),
             };

@@ -275,7 +275,10 @@ mod tests {
         assert_eq!(before(other, &["c"]), None, "partitions have no order among them");
         lines.note_acknowledged(on(Line::CONTROL, 7), of(&lines, &["a", "c"]));
         assert_eq!([before(one, &["a"]), before(other, &["c"])], [Some("0:7-0".into()), Some("0:7-0".into())]);
-        assert_eq!([lines.acknowledged(one), lines.acknowledged(Line::CONTROL)], [Some(on(one, 5)), Some(on(Line::CONTROL, 7))]);
+        assert_eq!(
+            [lines.acknowledged(one), lines.acknowledged(Line::CONTROL)],
+            [Some(on(one, 5)), Some(on(Line::CONTROL, 7))]
+        );
         lines.forget(Line::CONTROL);
         lines.forget(one);
         assert_eq!([lines.acknowledged(one), lines.acknowledged(Line::CONTROL)], [None, None]);
