@@ -97,7 +97,7 @@ pub trait EventLog: Send + Sync + 'static {
     }
 
     /// The newest entry of a line that this node got acknowledged a moment ago, where the log has several lines.
-    fn acknowledged(&self, _line: Line) -> Option<Position> {
+    fn acknowledged(&self, _line: Line) -> Option<Offset> {
         None
     }
 

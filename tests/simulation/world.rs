@@ -8,6 +8,7 @@ use crate::server::Store;
 use crate::wire::{Kind, Wires};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng};
+use roomcast::log::redis::generation;
 use roomcast::log::window::Slice;
 use roomcast::model::after::After;
 use roomcast::model::args::Args;
@@ -79,6 +80,8 @@ pub(crate) struct Rules {
     pub replays_never_wait: bool,
     /// A replay does not look at when events were accepted.
     pub replays_have_no_clock: bool,
+    /// The offset of a publish says where other lines are some time later.
+    pub late_answers: bool,
 }
 
 const LINES: usize = 120;
@@ -109,6 +112,10 @@ pub(crate) struct World {
     /// What the publisher got acknowledged, by lines, and what of the control line concerns a partition, and when.
     acknowledged: BTreeMap<Line, (Position, u64)>,
     announced: BTreeMap<Line, (Position, u64)>,
+    /// The newest entry that was acknowledged.
+    newest: BTreeMap<Line, Offset>,
+    /// The event of the last publish, and where its node knew the lines to be before it.
+    answer: Option<(Offset, Place)>,
     trace: Option<VecDeque<String>>,
 }
 
@@ -158,6 +165,8 @@ impl World {
             serial: 100,
             acknowledged: BTreeMap::new(),
             announced: BTreeMap::new(),
+            newest: BTreeMap::new(),
+            answer: None,
             trace: traced.then(VecDeque::new),
         }
     }
@@ -292,9 +301,14 @@ impl World {
         let recent = if self.rules.replays_have_no_clock { 1 } else { RECENT };
         let (after, past) = (self.before(line, &concerned, recent), self.before(line, &concerned, u64::MAX));
         let accepted_us = self.accepted_us();
+        let others = self.known_lines();
         let position =
             self.logs[line.index()].append_after(clock, Body::Event(draft.clone()), (after.clone(), past), accepted_us);
         self.acknowledged(line, position, &concerned);
+        let answer = others.and_then(|others| Some((Offset { position, ..others.on(line)? }, others)));
+        if self.answer.is_none() || answer.is_some() && self.chance(200) {
+            self.answer = answer;
+        }
         let fact = Fact { serial, line, position, rooms: draft.rooms, except: draft.except };
         self.note(|| {
             let (rooms, except, after) = (&fact.rooms, &fact.except, after.text());
@@ -305,6 +319,28 @@ impl World {
         if self.chance(100) {
             self.logs[line.index()].append(clock, Body::Probe);
         }
+    }
+
+    /// Where some node knows the lines to be: what it has read, and what was acknowledged.
+    fn known_lines(&mut self) -> Option<Place> {
+        let partitions = self.settings.partitions;
+        let node = self.any_up().filter(|_| !partitions.is_one())?;
+        let mut place = Place::unread(partitions);
+        for line in partitions.lines() {
+            let read = Offset { line, ..self.nodes[node].window.head_of(line) };
+            let newest = self.newest.get(&line).filter(|newest| newest.epoch == read.epoch);
+            place.set(newest.copied().filter(|newest| newest.position > read.position).unwrap_or(read));
+        }
+        place.has_begun().then_some(place)
+    }
+
+    /// An offset that a publisher got, now and then, and what comes after it: what was published later.
+    pub(crate) fn answer_of_a_publish(&mut self) -> Option<(String, Place)> {
+        let (event, others) = self.answer.clone().filter(|_| self.chance(500))?;
+        let mut start = others.clone();
+        start.set(event);
+        let said = if self.rules.late_answers { self.known_lines()? } else { others };
+        Some((said.at(event).to_string(), start))
     }
 
     /// What comes before an entry, as nodes write it.
@@ -326,6 +362,9 @@ impl World {
 
     fn acknowledged(&mut self, line: Line, position: Position, concerned: &[Line]) {
         let now = self.now;
+        if let Some(epoch) = generation::parse(&self.logs[line.index()].epoch) {
+            self.newest.insert(line, Offset { epoch, position, line });
+        }
         match line {
             Line::CONTROL => self.announced.extend(concerned.iter().map(|of| (*of, (position, now)))),
             line => self.acknowledged.extend([(line, (position, now))]),
@@ -399,23 +438,28 @@ impl World {
         let (line, is_late) = (self.any_line(), self.chance(20));
         let node = &mut self.nodes[at];
         let log = &mut self.logs[line.index()];
+        if node.pending[line.index()].is_some() {
+            node.begin(line, log, self.now, is_late);
+            self.excuse();
+            return self.note(|| format!("node {at} begins line {line}"));
+        }
         if !node.links[line.index()] {
             if waits {
                 return;
             }
             // A new connection may lead to another Redis.
             let asked = node.known[line.index()].as_ref().and_then(|known| known.last_read);
-            node.look(line, log, asked, &self.settings, self.now, &mut self.rng);
+            node.look(line, log, asked, &self.settings, &mut self.rng);
             node.links[line.index()] = true;
             if line == Line::CONTROL {
                 let records_lost = self.store.lost_records_of(node.name);
                 node.relink(records_lost);
             }
         } else if looks {
-            node.look(line, log, None, &self.settings, self.now, &mut self.rng);
+            node.look(line, log, None, &self.settings, &mut self.rng);
         } else {
             // The tail checks the stream before it passes on entries that it reads late; here they are always late.
-            node.look(line, log, None, &self.settings, self.now, &mut self.rng);
+            node.look(line, log, None, &self.settings, &mut self.rng);
             node.read(line, log, max, self.now, (is_late, self.rules));
         }
         self.excuse();
@@ -564,14 +608,15 @@ impl World {
             self.nodes[0] = Node::start(9_999, &self.settings);
         }
         self.note(|| "to rest".into());
-        for _ in 0..12 {
+        for round in 0..12 {
             let lines: Vec<_> = self.settings.partitions.lines().rev().collect();
             for node in self.nodes.iter_mut().filter(|node| node.up) {
                 for line in lines.iter().chain(&lines).copied() {
                     let log = &mut self.logs[line.index()];
                     let is_linked = std::mem::replace(&mut node.links[line.index()], true);
                     let asked = node.known[line.index()].as_ref().and_then(|known| known.last_read);
-                    node.look(line, log, asked.filter(|_| !is_linked), &self.settings, self.now, &mut self.rng);
+                    node.look(line, log, asked.filter(|_| !is_linked), &self.settings, &mut self.rng);
+                    node.begin(line, log, self.now, round > 1);
                     if !is_linked && line == Line::CONTROL {
                         let records_lost = self.store.lost_records_of(node.name);
                         node.relink(records_lost);
