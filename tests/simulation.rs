@@ -157,6 +157,7 @@ fn the_oracle_notices_every_broken_rule() {
         ("a tail waits for what an entry comes after", Rules { tails_never_wait: true, ..lines }),
         ("a replay waits for what an event comes after", Rules { replays_never_wait: true, ..lines }),
         ("what is far apart is replayed as it was accepted", Rules { replays_have_no_clock: true, ..lines }),
+        ("the offset of a publish says where other lines were before it", Rules { late_answers: true, ..lines }),
         ("rooms that an event excepts are on its line", Rules { excepts_anywhere: true, ..lines }),
     ] {
         if env::var("SIM_RULE").is_ok_and(|word| !name.contains(&word)) {

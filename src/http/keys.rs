@@ -2,10 +2,10 @@
 
 use crate::http::answer::{Reply, error};
 use crate::model::secret::Secret;
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{Digest, SHA256, digest};
 use hyper::StatusCode;
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
-use subtle::{Choice, ConstantTimeEq as _};
 
 /// The bearer token of an `Authorization` header; an empty one counts as none.
 pub fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -36,8 +36,7 @@ impl KeyDigests {
     /// Whether this is one of the keys. All keys are compared, whichever matches.
     pub fn contain(&self, given: &str) -> bool {
         let given = digest(&SHA256, given.as_bytes());
-        let is_given = self.0.iter().fold(Choice::from(0), |found, key| found | key.as_ref().ct_eq(given.as_ref()));
-        is_given.into()
+        self.0.iter().fold(false, |found, key| found | is_same(key, &given))
     }
 }
 
@@ -50,8 +49,12 @@ pub fn has(headers: &HeaderMap, keys: &KeyDigests) -> bool {
 pub(super) fn matching<'a>(given: &str, keys: &'a [Secret]) -> Option<&'a Secret> {
     // A comparison of slices ends at once where their lengths differ; digests have one length.
     let given = digest(&SHA256, given.as_bytes());
-    let is_given = |key: &Secret| digest(&SHA256, key.reveal().as_bytes()).as_ref().ct_eq(given.as_ref()).into();
+    let is_given = |key: &Secret| is_same(&digest(&SHA256, key.reveal().as_bytes()), &given);
     keys.iter().fold(None, |found, key| if is_given(key) { Some(key) } else { found })
+}
+
+fn is_same(one: &Digest, other: &Digest) -> bool {
+    verify_slices_are_equal(one.as_ref(), other.as_ref()).is_ok()
 }
 
 /// 403: there is no key that anybody could have.

@@ -32,8 +32,9 @@ pub async fn publish(api: &Api, request: Request<Incoming>, from: IpAddr) -> Rep
         Ok(body) => {
             let mut drafts = Vec::new();
             let decoded = decode(api, &body, is_ndjson, from, &mut span, &mut drafts);
+            let others = Others::now(&api.node);
             let appended = if drafts.is_empty() { Vec::new() } else { api.node.log.append(drafts).await };
-            answer(api, decoded, &mut appended.into_iter())
+            answer(api, decoded, &mut appended.into_iter(), &others)
         }
         Err(problem) => refuse_unread(api, problem),
     };
@@ -97,22 +98,15 @@ pub(super) fn decode(
         return Decoded::Refused(DraftError::Json("the body is not UTF-8".into()));
     };
     let limits = &api.node.context.draft_limits;
-    match if is_ndjson { decode_ndjson(text, limits) } else { decode_json(text, limits) } {
-        Ok(Publication::One(mut draft)) => {
-            draft.trace = span.context();
-            drafts.push(*draft);
-            Decoded::One
-        }
+    let before = drafts.len();
+    let publication = if is_ndjson { decode_ndjson(text, limits, drafts) } else { decode_json(text, limits, drafts) };
+    drafts[before..].iter_mut().for_each(|draft| draft.trace = span.context());
+    match publication {
+        Ok(Publication::One) => Decoded::One,
         Ok(Publication::Batch(events)) => {
             span.set("messaging.batch.message_count", || events.len() as u64);
-            let mut take = |event| match event {
-                Ok(draft) => {
-                    drafts.push(Draft { trace: span.context(), ..draft });
-                    None
-                }
-                Err(problem) => Some(refuse_event(api, &problem, from)),
-            };
-            Decoded::Batch(events.into_iter().map(&mut take).collect())
+            let refuse = |problem: Option<DraftError>| problem.map(|problem| refuse_event(api, &problem, from));
+            Decoded::Batch(events.into_iter().map(refuse).collect())
         }
         Err(problem) => Decoded::Refused(problem),
     }
@@ -131,20 +125,24 @@ fn refuse_event(api: &Api, problem: &DraftError, from: IpAddr) -> Failure {
 }
 
 /// The answer, when the log has said in `appended` what became of the drafts.
-pub(super) fn answer(api: &Api, decoded: Decoded, appended: &mut impl Iterator<Item = Appended>) -> Reply {
-    let others = Others::now(&api.node);
+pub(super) fn answer(
+    api: &Api,
+    decoded: Decoded,
+    appended: &mut impl Iterator<Item = Appended>,
+    others: &Others,
+) -> Reply {
     match decoded {
         Decoded::One => match appended.next() {
             Some(Ok(accepted)) => {
                 api.node.context.metrics.accepted(Source::Http, 1);
-                typed(StatusCode::OK, "application/json", Stored(accepted, &others).to_string())
+                typed(StatusCode::OK, "application/json", Stored(accepted, others).to_string())
             }
             other => {
                 let (code, message) = failed(api, other);
                 error(StatusCode::SERVICE_UNAVAILABLE, code, &message)
             }
         },
-        Decoded::Batch(results) => answer_batch(api, results, appended, &others),
+        Decoded::Batch(results) => answer_batch(api, results, appended, others),
         Decoded::Refused(problem) => refused(api, &problem),
     }
 }
@@ -200,13 +198,14 @@ fn push(text: &mut String, piece: fmt::Arguments<'_>) {
     let _ = text.write_fmt(piece);
 }
 
-/// How far the other lines of the log are when an event is answered: what is published after that comes after it on them,
-/// too, and what was acknowledged before it does not. So a client that joins any room with the answer's offset gets exactly
-/// what comes after the event.
+/// How far the other lines of the log are when an event is about to be appended: what this node acknowledged before is not
+/// after it on them, and what is published later is. So a client that joins any room with the answer's offset gets what
+/// comes after the event, and nothing of before. What is published at the same time may be either, and counts as after it.
+#[derive(Default)]
 pub(super) struct Others(Option<Place>);
 
 impl Others {
-    /// As it is now. With one line there is nothing to look up.
+    /// As it is now, before the append. With one line there is nothing to look up.
     pub(super) fn now(node: &Node) -> Self {
         let partitions = node.window.partitions();
         if partitions.is_one() {
@@ -214,10 +213,10 @@ impl Others {
         }
         let mut place = Place::unread(partitions);
         for line in partitions.lines() {
-            let read = node.window.head_of(line);
-            // This node has acknowledged it, and may not have read it yet.
-            let acknowledged = node.log.acknowledged(line).unwrap_or_default();
-            place.set(Offset { position: read.position.max(acknowledged), line, ..read });
+            let read = Offset { line, ..node.window.head_of(line) };
+            // This node may not have read what it got acknowledged.
+            let is_newer = |newest: &Offset| newest.epoch == read.epoch && newest.position > read.position;
+            place.set(node.log.acknowledged(line).filter(is_newer).unwrap_or(read));
         }
         Self(Some(place))
     }

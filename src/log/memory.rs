@@ -1,5 +1,7 @@
 //! The embedded log: one node, no Redis. Appended events wait in a bounded queue until the tail takes them.
 
+mod shard_tail;
+
 use crate::log::backfill::{Past, PastRange, PastUnavailable};
 use crate::log::recent_ids::RecentIds;
 use crate::log::{Accepted, AppendError, Appended, BoxFuture, EventLog, LogStatus, Sink, Snapshot};
@@ -21,6 +23,9 @@ const MAX_PROBES: usize = 10_000;
 /// Batches that one append delivers before it leaves the rest to [`EventLog::run`].
 const MAX_ROUNDS: usize = 4;
 
+/// Bytes of events that wait for the end of a turn of a shard's thread. More are delivered at once.
+const MAX_DEFERRED: usize = 64 << 10;
+
 /// Bounds of a [`MemoryLog`].
 #[derive(Clone, Copy, Debug)]
 pub struct MemoryLimits {
@@ -39,7 +44,8 @@ impl Default for MemoryLimits {
 /// The log in memory.
 ///
 /// A call that appends also delivers, if no other call does and the shards have room: waking another thread costs more than
-/// delivering. Otherwise [`EventLog::run`] delivers.
+/// delivering. Otherwise [`EventLog::run`] delivers. What publishers append on a shard's thread is delivered at the end of
+/// the thread's turn ([`shard_tail`]).
 pub struct MemoryLog {
     limits: MemoryLimits,
     epoch: Epoch,
@@ -79,10 +85,12 @@ impl MemoryLog {
     pub fn append_all(&self, drafts: Vec<Draft>) -> Vec<Appended> {
         let mut answers = Vec::with_capacity(drafts.len());
         self.append_each(drafts.into_iter(), &mut answers);
+        self.move_tail();
         answers
     }
 
-    fn append_each(&self, mut drafts: impl Iterator<Item = Draft>, answers: &mut Vec<Appended>) {
+    /// Appends without delivering. Answers how many bytes wait now.
+    fn append_each(&self, mut drafts: impl Iterator<Item = Draft>, answers: &mut Vec<Appended>) -> usize {
         let now_us = unix_us();
         let mut state = self.state();
         for draft in drafts.by_ref() {
@@ -94,10 +102,11 @@ impl MemoryLog {
                 }
             }
         }
+        let waiting = state.queued_bytes;
         drop(state);
         // One refused draft refuses the rest of the call, so that nothing overtakes it.
         answers.extend(drafts.map(|_| Err(AppendError::Overloaded)));
-        self.move_tail();
+        waiting
     }
 
     fn append_command_now(&self, command: Arc<SessionCommand>) -> Result<(), AppendError> {
@@ -217,7 +226,10 @@ impl EventLog for MemoryLog {
     }
 
     fn append_now(&self, drafts: &mut Vec<Draft>, answers: &mut Vec<Appended>) -> bool {
-        self.append_each(drafts.drain(..), answers);
+        let waiting = self.append_each(drafts.drain(..), answers);
+        if waiting > MAX_DEFERRED || !shard_tail::wake() {
+            self.move_tail();
+        }
         true
     }
 
@@ -260,6 +272,10 @@ impl EventLog for MemoryLog {
                 sink.advanced_to(Line::CONTROL, position);
             }
         })
+    }
+
+    fn run_appender(self: Arc<Self>, _shard: usize) -> BoxFuture<'static, ()> {
+        Box::pin(shard_tail::run(move || self.move_tail()))
     }
 
     fn status(&self) -> LogStatus {
@@ -308,6 +324,7 @@ mod tests {
     struct Full {
         refused: Mutex<bool>,
         delivered: Mutex<Vec<Position>>,
+        batches: Mutex<Vec<usize>>,
     }
 
     impl Sink for Full {
@@ -322,6 +339,7 @@ mod tests {
             if !std::mem::replace(&mut *self.refused.lock(), true) {
                 return Err(batch);
             }
+            self.batches.lock().push(batch.events.len());
             self.delivered.lock().extend(batch.events.iter().map(|event| event.offset.position));
             Ok(())
         }
@@ -341,5 +359,35 @@ mod tests {
         let positions: Vec<_> = offsets.into_iter().map(|answer| answer.unwrap().offset.unwrap().position).collect();
         assert_eq!(*sink.delivered.lock(), positions);
         assert_eq!(log.state().queued_bytes, 0);
+    }
+
+    #[tokio::test]
+    async fn what_a_shards_thread_appends_in_one_turn_is_delivered_together_at_its_end() {
+        let log = MemoryLog::new(MemoryLimits::default());
+        let sink = Arc::new(Full { refused: Mutex::new(true), ..Full::default() });
+        *log.tail.try_lock().unwrap() = Some(sink.clone());
+        let delivered = || sink.delivered.lock().len();
+        let append = |draft| assert!(log.append_now(&mut vec![draft], &mut Vec::new()));
+        append(draft(None));
+        assert_eq!(delivered(), 1, "no shard's thread delivers at once");
+        let task = tokio::spawn(log.clone().run_appender(0));
+        tokio::task::yield_now().await;
+        append(draft(None));
+        append(draft(None));
+        assert_eq!(delivered(), 1);
+        tokio::task::yield_now().await;
+        assert_eq!(delivered(), 3);
+        assert_eq!(*sink.batches.lock(), [1, 2]);
+        let big = Draft { args: Args::one(&"1".repeat(MAX_DEFERRED)).unwrap(), ..draft(None) };
+        append(big);
+        assert_eq!(delivered(), 4, "much does not wait");
+        assert!(log.append(vec![draft(None)]).await[0].is_ok());
+        assert_eq!(delivered(), 5, "nor does what no publisher appends");
+        append(draft(None));
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+        assert_eq!(delivered(), 6, "the last turn has an end");
+        append(draft(None));
+        assert_eq!(delivered(), 7);
     }
 }

@@ -59,7 +59,8 @@ pub trait EventLog: Send + Sync + 'static {
     fn append(&self, drafts: Vec<Draft>) -> BoxFuture<'_, Vec<Appended>>;
 
     /// [`EventLog::append`] of a log that answers at once: takes the drafts, and adds a result for each to `answers`. Both
-    /// lists can be used again. `false`: this log has to wait, and nothing was taken.
+    /// lists can be used again. `false`: this log has to wait, and nothing was taken. On a shard's thread, what was taken may
+    /// be delivered a little later, together with what other tasks append in the same turn.
     fn append_now(&self, _drafts: &mut Vec<Draft>, _answers: &mut Vec<Appended>) -> bool {
         false
     }
@@ -96,7 +97,7 @@ pub trait EventLog: Send + Sync + 'static {
     }
 
     /// The newest entry of a line that this node got acknowledged a moment ago, where the log has several lines.
-    fn acknowledged(&self, _line: Line) -> Option<Position> {
+    fn acknowledged(&self, _line: Line) -> Option<Offset> {
         None
     }
 

@@ -6,7 +6,7 @@ use crate::model::command::SessionCommand;
 use crate::model::draft::Draft;
 use crate::model::id::Id;
 use crate::model::names::Room;
-use crate::model::offset::Position;
+use crate::model::offset::{Offset, Position};
 use crate::model::partition::Line;
 use crate::telemetry::{Parent, SpanKind, Telemetry, shortened};
 use std::sync::Arc;
@@ -84,7 +84,7 @@ impl EventLog for TracedLog {
         self.log.before(rooms)
     }
 
-    fn acknowledged(&self, line: Line) -> Option<Position> {
+    fn acknowledged(&self, line: Line) -> Option<Offset> {
         self.log.acknowledged(line)
     }
 

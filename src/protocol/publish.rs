@@ -3,42 +3,50 @@
 use crate::model::args::{MAX_JSON_DEPTH, is_too_deep};
 use crate::model::draft::{Draft, DraftError, DraftLimits, Source};
 use crate::protocol::event_fields::EventFields;
+use serde_json::value::RawValue;
 
 /// Events in one request.
 pub const MAX_EVENTS: usize = 1_000;
 
-/// A decoded request. Each event of a batch may have an error of its own.
+/// What a request is. Its events are drafts by now, in order, but for those with an error.
 #[derive(Debug)]
 pub enum Publication {
     /// A single event, which has its own answer.
-    One(Box<Draft>),
-    /// A batch, answered by `results` in order.
-    Batch(Vec<Result<Draft, DraftError>>),
+    One,
+    /// A batch, answered by `results` in order: for each event what is wrong with it, or `None`.
+    Batch(Vec<Option<DraftError>>),
 }
 
-/// Decodes a JSON body: one event, or `{"events":[…]}`.
+/// Decodes a JSON body: one event, or `{"events":[…]}`. Adds its events to `drafts`.
 ///
 /// # Errors
 /// When the whole body is unusable. An error of one event of a batch is in its place in the batch.
-pub fn decode_json(body: &str, limits: &DraftLimits) -> Result<Publication, DraftError> {
+pub fn decode_json(body: &str, limits: &DraftLimits, drafts: &mut Vec<Draft>) -> Result<Publication, DraftError> {
     check_depth(body)?;
     let mut fields = EventFields::from_json(body)?;
     let Some(events) = fields.take_batch()? else {
-        return fields.into_draft(Source::Http, limits).map(|draft| Publication::One(Box::new(draft)));
+        drafts.push(fields.into_draft(Source::Http, limits)?);
+        return Ok(Publication::One);
     };
     check_count(events.len())?;
-    Ok(Publication::Batch(events.into_iter().map(|event| decode_event(event.get(), limits)).collect()))
+    let decode = |event: &RawValue| take(decode_event(event.get(), limits), drafts);
+    Ok(Publication::Batch(events.into_iter().map(decode).collect()))
 }
 
-/// Decodes NDJSON: one event a line. Empty lines are skipped.
+/// Decodes NDJSON: one event a line. Empty lines are skipped. Adds its events to `drafts`.
 ///
 /// # Errors
 /// When there are more than [`MAX_EVENTS`].
-pub fn decode_ndjson(body: &str, limits: &DraftLimits) -> Result<Publication, DraftError> {
+pub fn decode_ndjson(body: &str, limits: &DraftLimits, drafts: &mut Vec<Draft>) -> Result<Publication, DraftError> {
     let lines: Vec<_> = body.lines().filter(|line| !line.trim().is_empty()).collect();
     check_count(lines.len())?;
-    let decode = |line: &&str| check_depth(line).and_then(|()| decode_event(line, limits));
+    let decode = |line: &&str| take(check_depth(line).and_then(|()| decode_event(line, limits)), drafts);
     Ok(Publication::Batch(lines.iter().map(decode).collect()))
+}
+
+/// Adds an event of a batch; `Some` is what is wrong with it.
+fn take(event: Result<Draft, DraftError>, drafts: &mut Vec<Draft>) -> Option<DraftError> {
+    event.map(|draft| drafts.push(draft)).err()
 }
 
 fn check_count(count: usize) -> Result<(), DraftError> {
@@ -65,9 +73,14 @@ mod tests {
 
     const LIMITS: DraftLimits = DraftLimits { max_event: 1_000_000, room_name_bytes: 200, rooms: 100 };
 
+    fn json(body: &str) -> Result<Publication, DraftError> {
+        decode_json(body, &LIMITS, &mut Vec::new())
+    }
+
     fn one(body: &str) -> Result<Draft, DraftError> {
-        match decode_json(body, &LIMITS)? {
-            Publication::One(draft) => Ok(*draft),
+        let mut drafts = Vec::new();
+        match decode_json(body, &LIMITS, &mut drafts)? {
+            Publication::One => Ok(drafts.remove(0)),
             Publication::Batch(_) => panic!("not a single event"),
         }
     }
@@ -108,8 +121,8 @@ mod tests {
         let events = r#""events":[{"room":"r","event":"e"}]"#;
         let zero = r#""room":null,"rooms":[],"except":null,"event":"","data":null,"args":[],"namespace":"","volatile":false,"id":null"#;
         for body in [format!("{{{events},{zero}}}"), format!("{{{zero},{events}}}")] {
-            let Ok(Publication::Batch(events)) = decode_json(&body, &LIMITS) else { panic!("{body}") };
-            assert!(events.len() == 1 && events[0].is_ok());
+            let Ok(Publication::Batch(events)) = json(&body) else { panic!("{body}") };
+            assert_eq!(events, [None]);
         }
         for other in [
             r#""room":"r""#,
@@ -123,7 +136,7 @@ mod tests {
             r#""colour":null"#,
             events,
         ] {
-            let error = decode_json(&format!("{{{events},{other}}}"), &LIMITS).unwrap_err();
+            let error = json(&format!("{{{events},{other}}}")).unwrap_err();
             assert_eq!(error.code(), "bad_field", "{other}");
         }
     }
@@ -159,15 +172,16 @@ mod tests {
     #[test]
     fn batches_fail_event_by_event() {
         let body = r#"{"events":[{"room":"r","event":"e"},{"room":"r"},{"room":"r","event":"f"}]}"#;
-        let Ok(Publication::Batch(events)) = decode_json(body, &LIMITS) else { panic!() };
-        assert_eq!(events.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
+        let mut drafts = Vec::new();
+        let Ok(Publication::Batch(events)) = decode_json(body, &LIMITS, &mut drafts) else { panic!() };
+        assert_eq!(events.iter().map(Option::is_none).collect::<Vec<_>>(), [true, false, true]);
+        assert_eq!(drafts.iter().map(|draft| &*draft.event).collect::<Vec<_>>(), ["e", "f"]);
         let lines = "{\"room\":\"r\",\"event\":\"e\"}\n\n{\"room\"\n";
-        let Ok(Publication::Batch(events)) = decode_ndjson(lines, &LIMITS) else { panic!() };
-        assert_eq!(events.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false]);
-        assert!(
-            matches!(decode_json(r#"{"events":[]}"#, &LIMITS), Ok(Publication::Batch(events)) if events.is_empty())
-        );
+        let Ok(Publication::Batch(events)) = decode_ndjson(lines, &LIMITS, &mut drafts) else { panic!() };
+        assert_eq!(events.iter().map(Option::is_none).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(drafts.len(), 3);
+        assert!(matches!(json(r#"{"events":[]}"#), Ok(Publication::Batch(events)) if events.is_empty()));
         let many = format!(r#"{{"events":[{}]}}"#, vec![r#"{"room":"r","event":"e"}"#; 1001].join(","));
-        assert!(decode_json(&many, &LIMITS).is_err());
+        assert!(json(&many).is_err());
     }
 }

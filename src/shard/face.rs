@@ -39,7 +39,7 @@ pub struct Shard {
     /// What all shards of the node share.
     pub context: Arc<ShardContext>,
     pub(super) observer: Arc<dyn ShardObserver>,
-    pub(super) hub: HubCell,
+    pub(super) hub: Rc<HubCell>,
     /// Where sockets are read into.
     buffer: RefCell<Box<[u8]>>,
     pub(super) started: Instant,
@@ -81,7 +81,7 @@ impl Shard {
         Rc::new(Self {
             index,
             advanced: hub.advanced.clone(),
-            hub: HubCell::new(hub),
+            hub: Rc::new(HubCell::new(hub)),
             started: context.started,
             context,
             observer,
@@ -150,6 +150,9 @@ impl Shard {
 
     /// Waits until the shard has come to a place, for a bounded time.
     pub async fn come_to(&self, place: &Place, within: Duration) {
+        if self.has_come_to(place) {
+            return;
+        }
         let reached = async {
             loop {
                 let advanced = self.advanced.notified();

@@ -106,8 +106,17 @@ impl<L: 'static> ShardHandle<L> {
     fn on_behalf<T>(&self, act: impl FnOnce(&mut Hub) -> T) -> Option<T> {
         let mut hub = self.backlog.hub.get()?.try_lock()?;
         // With the lock: what the shard did before is seen.
-        let is_behind = self.backlog.messages.load(Ordering::Relaxed) > 0 || self.commands.is_closed();
-        if is_behind { None } else { Some(act(&mut hub)) }
+        if self.is_behind() { None } else { Some(act(&mut hub)) }
+    }
+
+    /// The same for the log's tail on the shard's own thread, which is awake.
+    fn on_own_thread<T>(&self, act: impl FnOnce(&mut Hub) -> T) -> Option<T> {
+        if self.is_behind() { None } else { self.backlog.hub.get()?.try_own(act) }
+    }
+
+    /// Whether the shard has not carried out all that it was sent of the log, or has stopped.
+    fn is_behind(&self) -> bool {
+        self.backlog.messages.load(Ordering::Relaxed) > 0 || self.commands.is_closed()
     }
 
     /// Runs work on the shard's thread.
@@ -146,7 +155,9 @@ impl<L: 'static> ShardHandle<L> {
 
     /// Delivers events, or sends them. The caller waits for [`ShardHandle::room`] first.
     pub fn deliver(&self, events: &Arc<[Arc<Delivery>]>, bytes: usize) {
-        let delivered = self.on_behalf(|hub| hub.deliver_on_behalf(events, hub.context.now()));
+        let delivered = self
+            .on_behalf(|hub| hub.deliver_on_behalf(events, hub.context.now()))
+            .or_else(|| self.on_own_thread(|hub| hub.deliver_few(events, hub.context.now())));
         if delivered != Some(true) {
             self.tell(ShardCommand::Events(events.clone(), bytes));
         }
@@ -154,7 +165,8 @@ impl<L: 'static> ShardHandle<L> {
 
     /// Moves the shard to this offset, up to which there was no event since the last one.
     pub fn advance(&self, offset: Offset) {
-        if self.on_behalf(|hub| hub.move_to(offset)).is_none() {
+        let moved = self.on_behalf(|hub| hub.move_to(offset));
+        if moved.or_else(|| self.on_own_thread(|hub| hub.move_to(offset))).is_none() {
             self.tell(ShardCommand::Advance(offset));
         }
     }

@@ -7,7 +7,13 @@
 use crate::shard::hub::Hub;
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 use std::cell::{Ref, RefCell, RefMut};
+use std::rc::Rc;
 use std::sync::Arc;
+
+thread_local! {
+    /// The tables of this thread's shard.
+    static OWN: RefCell<Option<Rc<HubCell>>> = const { RefCell::new(None) };
+}
 
 /// The tables of a shard while its thread sleeps.
 #[derive(Clone)]
@@ -17,6 +23,15 @@ impl SharedHub {
     /// The tables, if the thread sleeps and nobody else uses them.
     pub(super) fn try_lock(&self) -> Option<MappedMutexGuard<'_, Hub>> {
         MutexGuard::try_map(self.0.try_lock()?, |hub| hub.as_deref_mut()).ok()
+    }
+
+    /// Changes the tables, if they are those of this thread's shard and nothing on it uses them now.
+    pub(super) fn try_own<T>(&self, act: impl FnOnce(&mut Hub) -> T) -> Option<T> {
+        OWN.with_borrow(|own| {
+            let own = own.as_ref().filter(|own| Arc::ptr_eq(&own.shared.0, &self.0))?;
+            let mut hub = own.own.try_borrow_mut().ok()?;
+            Some(act(hub.as_deref_mut()?))
+        })
     }
 }
 
@@ -31,6 +46,21 @@ const IS_OWN: &str = "the tables are either shared or the thread's own";
 impl HubCell {
     pub(super) fn new(hub: Hub) -> Self {
         Self { shared: SharedHub(Arc::default()), own: RefCell::new(Some(Box::new(hub))) }
+    }
+
+    /// They are the tables of this thread's shard from now on.
+    pub(super) fn enter(self: &Rc<Self>) {
+        OWN.set(Some(self.clone()));
+    }
+
+    /// This thread's shard has ended.
+    pub(super) fn exit() {
+        OWN.take();
+    }
+
+    /// This thread is about to sleep: others may use its tables until it needs them again.
+    pub(super) fn let_go_own() {
+        OWN.with_borrow(|own| own.iter().for_each(|own| own.let_go()));
     }
 
     /// For other threads.
@@ -56,8 +86,7 @@ impl HubCell {
         }
     }
 
-    /// The thread is about to sleep: others may use the tables until it needs them again.
-    pub(super) fn let_go(&self) {
+    fn let_go(&self) {
         if let Some(own) = self.own.borrow_mut().take() {
             *self.shared.0.lock() = Some(own);
         }

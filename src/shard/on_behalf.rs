@@ -24,7 +24,7 @@ const MAX_BYTES: usize = 256 << 10;
 /// Sessions in the rooms that the events except, each of which is marked.
 const MAX_EXCEPTED: usize = 256;
 /// Events of one such delivery. More come under load, and then the shard's own core should do its part.
-const MAX_EVENTS: usize = 4;
+const MAX_EVENTS: usize = 16;
 
 /// What a delivery takes.
 #[derive(Default)]
@@ -49,12 +49,7 @@ impl Work {
 impl Hub {
     /// Delivers events and writes them, if they and their receivers are few; whether it did.
     pub(super) fn deliver_on_behalf(&mut self, events: &[Arc<Delivery>], now: Millis) -> bool {
-        if events.len() > MAX_EVENTS {
-            return false;
-        }
-        let mut work = Work::default();
-        events.iter().for_each(|delivery| self.count_work(delivery, &mut work));
-        if !work.is_small() {
+        if !self.is_little_work(events) {
             return false;
         }
         let ((), changed) = outbox::on_behalf(|| {
@@ -66,6 +61,26 @@ impl Hub {
         self.outbox_totals = self.outbox_totals.plus(changed);
         self.advanced.notify_waiters();
         true
+    }
+
+    /// Delivers events, if they and their receivers are few; whether it did. The shard's own thread writes them at the end of its
+    /// turn, together with what else comes until then.
+    pub(super) fn deliver_few(&mut self, events: &[Arc<Delivery>], now: Millis) -> bool {
+        let is_little = self.is_little_work(events);
+        if is_little {
+            events.iter().for_each(|delivery| self.deliver_and_note(delivery, now));
+            self.advanced.notify_waiters();
+        }
+        is_little
+    }
+
+    fn is_little_work(&self, events: &[Arc<Delivery>]) -> bool {
+        if events.len() > MAX_EVENTS {
+            return false;
+        }
+        let mut work = Work::default();
+        events.iter().for_each(|delivery| self.count_work(delivery, &mut work));
+        work.is_small()
     }
 
     /// Adds what it takes, at most, to deliver an event.

@@ -8,7 +8,7 @@ use crate::shard::context::{ShardContext, ShardObserver};
 use crate::shard::ended::{Ended, EndedQueue};
 use crate::shard::face::Shard;
 use crate::shard::handle::{Backlog, ShardCommand, ShardHandle};
-use std::cell::RefCell;
+use crate::shard::hub_cell::HubCell;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,10 +20,6 @@ use tokio::sync::mpsc;
 const FLUSH_SLICE: usize = 128;
 /// Commands taken at once: a bound on how long one round of deliveries may take.
 const MAX_COMMANDS: usize = 256;
-thread_local! {
-    /// The shard of this thread.
-    static OWN: RefCell<Option<Rc<Shard>>> = const { RefCell::new(None) };
-}
 
 /// The receiving ends of a [`ShardHandle`].
 pub type End<L> = (mpsc::UnboundedReceiver<ShardCommand<L>>, Arc<Backlog>);
@@ -41,24 +37,24 @@ pub fn spawn<L: 'static>(
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
     std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
         // A LocalSet would be woken through the driver, a system call for every readable socket.
-        let let_go = || OWN.with_borrow(|own| own.iter().for_each(|shard| shard.hub.let_go()));
         let mut builder = Builder::new_current_thread();
-        let runtime = match builder.enable_all().on_thread_park(let_go).build_local(LocalOptions::default()) {
-            Ok(runtime) => runtime,
-            Err(error) => return tracing::error!(%error, "shard {index} has no runtime"),
-        };
+        let runtime =
+            match builder.enable_all().on_thread_park(HubCell::let_go_own).build_local(LocalOptions::default()) {
+                Ok(runtime) => runtime,
+                Err(error) => return tracing::error!(%error, "shard {index} has no runtime"),
+            };
         let (commands, backlog) = end;
         runtime.block_on(async move {
             let (ended, ended_receiver) = EndedQueue::new();
             let shard = Shard::new(index, context, observer, ended);
             backlog.share(shard.hub.share());
-            OWN.set(Some(shard.clone()));
+            shard.hub.enter();
             let local = setup(&shard, ended_receiver);
             // As a task of its own: the future of block_on itself is woken through the driver too.
             if let Err(error) = tokio::task::spawn_local(run(shard, local, commands, backlog)).await {
                 tracing::error!(%error, "shard {index} ended");
             }
-            OWN.take();
+            HubCell::exit();
         });
     })
 }

@@ -2,6 +2,7 @@
 // event behind its join once and in order, and none from before it.
 import assert from "node:assert/strict";
 import { until } from "../harness/deadline.mjs";
+import { parsePlace } from "../harness/lines.mjs";
 import { command, published } from "../harness/publish.mjs";
 import { chance, SEED } from "../harness/random.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
@@ -13,11 +14,8 @@ const STAYS = 40;
 const PUBLISHERS = 3;
 const rules = { rooms: [{ match: "room:<name>", join: "allow" }], limits: { joins_per_second: 1000, events_per_second: 1000 } };
 
-/** An offset as one number that can be compared. */
-const place = (offset) => {
-  const [, ms, seq] = offset.split("-");
-  return (BigInt(ms) << 32n) + BigInt(seq);
-};
+/** The positions in an offset by their line, each as one number that can be compared; that of its event comes first. */
+const places = (offset) => [...parsePlace(offset).values()].map(({ line, ms, seq }) => ({ line, at: (ms << 32n) + seq }));
 
 /** Joins a random room, stays for some events or a moment, leaves, and again; by itself or by a command of the backend. */
 async function wander(node, client, user, random) {
@@ -45,31 +43,34 @@ async function publishUntil(node, isOver, random, all) {
     const count = random.next() < 0.1 ? 12 : 1;
     const events = Array.from({ length: count }, () => ({ rooms, event: "tick", data: rooms.length }));
     const results = await published(node, { events });
-    for (const { offset } of results) all.push({ at: place(offset), rooms });
+    for (const { offset } of results) all.push({ ...places(offset)[0], rooms });
     await new Promise((resolve) => setTimeout(resolve, random.between(0, 8)));
   }
 }
 
-/** The events of each stay of a client are those that were published behind its beginning, without a hole, to its end. */
+/** The events of each stay of a client are those that were published behind its beginning, without a hole, to its end: on each line. */
 function assertStays({ messages }, published) {
   const stays = new Map();
-  const last = { at: -1n };
+  const last = new Map();
   const close = (room, mayMiss) => {
     const { from, got } = stays.get(room);
     stays.delete(room);
-    const due = published.filter((event) => event.rooms.includes(room) && event.at > from);
-    // Those that name an earlier room of the client came by that.
-    const expected = mayMiss ? due.slice(0, got.length) : due;
-    assert.deepEqual(got, expected.map((event) => event.at), `${room} from ${from}`);
+    for (const { line, at } of from) {
+      const due = published.filter((event) => event.rooms.includes(room) && event.line === line && event.at > at);
+      const came = got.filter((event) => event.line === line).map((event) => event.at);
+      // Those that name an earlier room of the client came by that.
+      const expected = mayMiss ? due.slice(0, came.length) : due;
+      assert.deepEqual(came, expected.map((event) => event.at), `${room} from ${line}/${at}`);
+    }
   };
   for (const message of messages) {
-    if (message.type === "joined") stays.set(message.room, { from: place(message.offset), got: [] });
+    if (message.type === "joined") stays.set(message.room, { from: places(message.offset), got: [] });
     if (message.type === "left") close(message.room, true);
     if (message.type !== "event") continue;
-    const at = place(message.offset);
-    assert.ok(at > last.at, `${at} after ${last.at}`);
-    last.at = at;
-    stays.get(message.room).got.push(at);
+    const [event] = places(message.offset);
+    assert.ok(event.at > (last.get(event.line) ?? -1n), `${event.at} after ${last.get(event.line)}`);
+    last.set(event.line, event.at);
+    stays.get(message.room).got.push(event);
   }
   assert.equal(stays.size, 1);
   for (const room of stays.keys()) close(room, false);
@@ -88,8 +89,8 @@ suite("small deliveries", () => {
       await Promise.all(clients.map(({ user, client }, n) => wander(node, client, user, chance(`client ${n}`))));
       state.over = true;
       await Promise.all(publishers);
-      const end = place(await published(node, { rooms: ROOMS, event: "end", data: 0 }));
-      all.push({ at: end, rooms: ROOMS });
+      const [end] = places(await published(node, { rooms: ROOMS, event: "end", data: 0 }));
+      all.push({ ...end, rooms: ROOMS });
       for (const { client } of clients) await client.event("end");
       all.sort((a, b) => (a.at < b.at ? -1 : 1));
       for (const { client } of clients) assertStays(client, all);

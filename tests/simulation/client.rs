@@ -26,6 +26,9 @@ pub(crate) struct Client {
     rooms: BTreeMap<Room, Option<String>>,
     /// `/ws`: rooms whose join was answered on this connection.
     joined: Vec<Room>,
+    /// `/ws`: rooms that it joined anew on this connection, some with the offset of a publish, which is then the start of what
+    /// it is to get.
+    anew: BTreeMap<Room, Option<Place>>,
 }
 
 impl Client {
@@ -37,12 +40,13 @@ impl Client {
             (0..rng.random_range(1..3)).for_each(|_| drop(rooms.insert(room(rng.random_range(0..5)), None)));
         }
         let (conn, session, pid, offset, buffer, joined) = (None, None, None, None, Vec::new(), Vec::new());
-        Self { kind, conn, session, pid, offset, buffer, rooms, joined }
+        Self { kind, conn, session, pid, offset, buffer, rooms, joined, anew: BTreeMap::new() }
     }
 
     fn gone(&mut self, forget_buffer: bool) {
         (self.conn, self.session) = (None, None);
         self.joined.clear();
+        self.anew.clear();
         if forget_buffer {
             self.buffer.clear();
         }
@@ -115,11 +119,16 @@ impl World {
         {
             return;
         }
+        let mut since = None;
         if who.kind == Kind::PlainWs {
             who.rooms.insert(chosen.clone(), None);
+            let is_new = !who.anew.contains_key(&chosen);
+            let (text, start) = if is_new { self.answer_of_a_publish().unzip() } else { (None, None) };
+            since = text;
+            self.clients[client].anew.insert(chosen.clone(), start);
         }
         self.oracle.asks(client, &chosen);
-        self.send(id, Up::Join { room: chosen, since: None });
+        self.send(id, Up::Join { room: chosen, since });
     }
 
     fn leave_some(&mut self, client: usize, id: u64) {
@@ -240,8 +249,11 @@ impl World {
         }
         who.rooms.insert(room.clone(), Some(offset));
         who.joined.push(room.clone());
+        let anew = who.anew.get_mut(room).and_then(Option::take);
         if recovered != Some(true) {
             self.begin_room(client, room, &after);
+        } else if let Some(start) = anew {
+            self.begin_room(client, room, &start);
         }
     }
 

@@ -58,4 +58,6 @@ pub(crate) struct Rules {
     pub replays_never_wait: bool,
     /// A replay does not look at when events were accepted.
     pub replays_have_no_clock: bool,
+    /// The offset of a publish says where other lines are some time later.
+    pub late_answers: bool,
 }

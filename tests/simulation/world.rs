@@ -10,6 +10,7 @@ use crate::shard::Command;
 use crate::wire::{Kind, Wires};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng};
+use roomcast::log::redis::generation;
 use roomcast::log::window::Slice;
 use roomcast::model::after::After;
 use roomcast::model::args::Args;
@@ -51,6 +52,10 @@ pub(crate) struct World {
     /// What the publisher got acknowledged, by lines, and what of the control line concerns a partition, and when.
     acknowledged: BTreeMap<Line, (Position, u64)>,
     announced: BTreeMap<Line, (Position, u64)>,
+    /// The newest entry that was acknowledged.
+    newest: BTreeMap<Line, Offset>,
+    /// The event of the last publish, and where its node knew the lines to be before it.
+    answer: Option<(Offset, Place)>,
     trace: Option<VecDeque<String>>,
 }
 
@@ -100,6 +105,8 @@ impl World {
             serial: 100,
             acknowledged: BTreeMap::new(),
             announced: BTreeMap::new(),
+            newest: BTreeMap::new(),
+            answer: None,
             trace: traced.then(VecDeque::new),
         }
     }
@@ -234,9 +241,14 @@ impl World {
         let recent = if self.rules.replays_have_no_clock { 1 } else { RECENT };
         let (after, past) = (self.before(line, &concerned, recent), self.before(line, &concerned, u64::MAX));
         let accepted_us = self.accepted_us();
+        let others = self.known_lines();
         let position =
             self.logs[line.index()].append_after(clock, Body::Event(draft.clone()), (after.clone(), past), accepted_us);
         self.acknowledged(line, position, &concerned);
+        let answer = others.and_then(|others| Some((Offset { position, ..others.on(line)? }, others)));
+        if self.answer.is_none() || answer.is_some() && self.chance(200) {
+            self.answer = answer;
+        }
         let fact = Fact { serial, line, position, rooms: draft.rooms, except: draft.except };
         self.note(|| {
             let (rooms, except, after) = (&fact.rooms, &fact.except, after.text());
@@ -247,6 +259,28 @@ impl World {
         if self.chance(100) {
             self.logs[line.index()].append(clock, Body::Probe);
         }
+    }
+
+    /// Where some node knows the lines to be: what it has read, and what was acknowledged.
+    fn known_lines(&mut self) -> Option<Place> {
+        let partitions = self.settings.partitions;
+        let node = self.any_up().filter(|_| !partitions.is_one())?;
+        let mut place = Place::unread(partitions);
+        for line in partitions.lines() {
+            let read = Offset { line, ..self.nodes[node].window.head_of(line) };
+            let newest = self.newest.get(&line).filter(|newest| newest.epoch == read.epoch);
+            place.set(newest.copied().filter(|newest| newest.position > read.position).unwrap_or(read));
+        }
+        place.has_begun().then_some(place)
+    }
+
+    /// An offset that a publisher got, now and then, and what comes after it: what was published later.
+    pub(crate) fn answer_of_a_publish(&mut self) -> Option<(String, Place)> {
+        let (event, others) = self.answer.clone().filter(|_| self.chance(500))?;
+        let mut start = others.clone();
+        start.set(event);
+        let said = if self.rules.late_answers { self.known_lines()? } else { others };
+        Some((said.at(event).to_string(), start))
     }
 
     /// What comes before an entry, as nodes write it.
@@ -268,6 +302,9 @@ impl World {
 
     fn acknowledged(&mut self, line: Line, position: Position, concerned: &[Line]) {
         let now = self.now;
+        if let Some(epoch) = generation::parse(&self.logs[line.index()].epoch) {
+            self.newest.insert(line, Offset { epoch, position, line });
+        }
         match line {
             Line::CONTROL => self.announced.extend(concerned.iter().map(|of| (*of, (position, now)))),
             line => self.acknowledged.extend([(line, (position, now))]),

@@ -52,14 +52,16 @@ pub(super) struct Turn<'a> {
     asked: Vec<Asked>,
     drafts: Vec<Draft>,
     appended: Vec<Appended>,
+    /// The other lines of the log, before the append.
+    others: Others,
     text: String,
     out: Vec<u8>,
 }
 
 impl<'a> Turn<'a> {
     pub(super) fn new(api: &'a Api, local: &'a LocalNode, caller: &'a Caller) -> Self {
-        let (asked, drafts, appended, text, out) = Default::default();
-        Self { api, local, caller, busy: None, asked, drafts, appended, text, out }
+        let (asked, drafts, appended, others, text, out) = Default::default();
+        Self { api, local, caller, busy: None, asked, drafts, appended, others, text, out }
     }
 
     /// A request has begun.
@@ -116,6 +118,7 @@ impl<'a> Turn<'a> {
 
     /// Appends the drafts of all requests.
     pub(super) async fn append(&mut self) {
+        self.others = Others::now(&self.api.node);
         let log = &self.api.node.log;
         if self.api.node.context.telemetry.traces() {
             // What is appended together is of one trace.
@@ -133,17 +136,18 @@ impl<'a> Turn<'a> {
         let is_last = self.api.node.is_draining();
         let (mut asked, mut appended) = (std::mem::take(&mut self.asked), std::mem::take(&mut self.appended));
         let (mut left, mut results) = (asked.len(), appended.drain(..));
-        let others = Others::now(&self.api.node);
         for Asked { decoded, drafts, span } in asked.drain(..) {
             left -= 1;
             let closes = is_last && left == 0;
             let mut own = results.by_ref().take(drafts);
             let status = match decoded {
                 Decoded::One if !closes => match own.next() {
-                    Some(Ok(accepted)) => self.accept(accepted, &others, now),
-                    other => self.reply(answer(self.api, Decoded::One, &mut other.into_iter()), false, now),
+                    Some(Ok(accepted)) => self.accept(accepted, now),
+                    other => {
+                        self.reply(answer(self.api, Decoded::One, &mut other.into_iter(), &self.others), false, now)
+                    }
                 },
-                decoded => self.reply(answer(self.api, decoded, &mut own), closes, now),
+                decoded => self.reply(answer(self.api, decoded, &mut own, &self.others), closes, now),
             };
             end_span(span, status);
         }
@@ -153,13 +157,13 @@ impl<'a> Turn<'a> {
     }
 
     /// Nearly every answer.
-    fn accept(&mut self, accepted: Accepted, others: &Others, now: Instant) -> StatusCode {
+    fn accept(&mut self, accepted: Accepted, now: Instant) -> StatusCode {
         let metrics = &self.api.node.context.metrics;
         metrics.accepted(Source::Http, 1);
         metrics.publish_answered(StatusCode::OK.as_u16());
         self.text.clear();
         // Writing to a `String` does not fail.
-        let _ = write!(self.text, "{}", Stored(accepted, others));
+        let _ = write!(self.text, "{}", Stored(accepted, &self.others));
         reply_bytes::push_ok(&mut self.out, self.text.as_bytes(), now);
         StatusCode::OK
     }

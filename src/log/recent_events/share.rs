@@ -189,10 +189,17 @@ impl Share {
         Some(event)
     }
 
-    /// Drops an event that is not the oldest.
+    /// Drops an event that need not be the oldest.
     fn give_away(&mut self, event: &Event) {
-        if let Ok(at) = self.events.binary_search_by_key(&event.offset.position, |kept| kept.position) {
-            self.events[at].event = None;
+        let position = event.offset.position;
+        match self.events.front_mut() {
+            // Where one room has nearly all events.
+            Some(oldest) if oldest.position == position => oldest.event = None,
+            _ => {
+                if let Ok(at) = self.events.binary_search_by_key(&position, |kept| kept.position) {
+                    self.events[at].event = None;
+                }
+            }
         }
         self.forget(event);
         if self.events.len() > 1024 && self.len < self.events.len() / 2 {
@@ -333,8 +340,11 @@ impl List {
 
     /// Where an event is. It is nearly always the first.
     fn find(&self, position: Position) -> Option<usize> {
+        if self.first().is_some_and(|first| first.offset.position == position) {
+            return Some(0);
+        }
         match self {
-            Self::One(event) => (event.offset.position == position).then_some(0),
+            Self::One(_) => None,
             Self::Many(events) => events.binary_search_by_key(&position, |event| event.offset.position).ok(),
         }
     }

@@ -7,7 +7,7 @@ use crate::log::redis::partition_set::PartitionSet;
 use crate::metrics::{Gauge, Metrics};
 use crate::model::after::After;
 use crate::model::names::Room;
-use crate::model::offset::Position;
+use crate::model::offset::{Offset, Position};
 use crate::model::partition::{Line, Partitions};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -48,22 +48,26 @@ struct LineState {
     announced: Newest,
 }
 
-/// A position, and when it was noted.
+/// An offset, and when it was noted.
 #[derive(Default)]
-struct Newest(Mutex<Option<(Position, Instant)>>);
+struct Newest(Mutex<Option<(Offset, Instant)>>);
 
 impl Newest {
-    fn note(&self, position: Position) {
+    fn note(&self, offset: Offset) {
         let mut newest = self.0.lock();
         // A repeated idempotency id has an old position.
-        if newest.is_none_or(|(known, _)| known <= position) {
-            *newest = Some((position, Instant::now()));
+        if newest.is_none_or(|(known, _)| known.position <= offset.position) {
+            *newest = Some((offset, Instant::now()));
         }
     }
 
+    fn recent_offset(&self) -> Option<Offset> {
+        let (offset, at) = (*self.0.lock())?;
+        (at.elapsed() < RECENT).then_some(offset)
+    }
+
     fn recent(&self) -> Option<Position> {
-        let (position, at) = (*self.0.lock())?;
-        (at.elapsed() < RECENT).then_some(position)
+        self.recent_offset().map(|offset| offset.position)
     }
 
     fn forget(&self) {
@@ -148,21 +152,21 @@ impl Lines {
     }
 
     /// This node got an entry acknowledged, or its presence script wrote it.
-    pub(super) fn note_acknowledged(&self, line: Line, position: Position, concerned: PartitionSet) {
-        match line {
+    pub(super) fn note_acknowledged(&self, entry: Offset, concerned: PartitionSet) {
+        match entry.line {
             _ if self.partitions.is_one() => {}
             Line::CONTROL => {
                 let partitions = self.partitions.lines().filter(|line| concerned.has(*line));
-                partitions.for_each(|partition| self.of(partition).announced.note(position));
-                self.of(Line::CONTROL).acknowledged.note(position);
+                partitions.for_each(|partition| self.of(partition).announced.note(entry));
+                self.of(Line::CONTROL).acknowledged.note(entry);
             }
-            partition => self.of(partition).acknowledged.note(position),
+            partition => self.of(partition).acknowledged.note(entry),
         }
     }
 
     /// The newest entry of a line that this node got acknowledged, of a moment ago.
-    pub(super) fn acknowledged(&self, line: Line) -> Option<Position> {
-        self.of(line).acknowledged.recent()
+    pub(super) fn acknowledged(&self, line: Line) -> Option<Offset> {
+        self.of(line).acknowledged.recent_offset()
     }
 
     /// A line begins again: its former positions say nothing.
@@ -242,6 +246,10 @@ mod tests {
         Position { ms, seq: 0 }
     }
 
+    fn on(line: Line, ms: u64) -> Offset {
+        Offset { line, position: at(ms), ..Offset::default() }
+    }
+
     fn lines() -> (Arc<Lines>, Line, Line) {
         let partitions = Partitions::new(8, 0);
         let (one, other) = (partitions.of("a"), partitions.of("c"));
@@ -259,15 +267,18 @@ mod tests {
         let (lines, one, other) = lines();
         let before = |line, rooms: &[&str]| lines.before(line, of(&lines, rooms)).text();
         assert_eq!(before(one, &["a"]), None);
-        lines.note_acknowledged(one, at(5), of(&lines, &["a"]));
-        lines.note_acknowledged(one, at(4), of(&lines, &["a"]));
+        lines.note_acknowledged(on(one, 5), of(&lines, &["a"]));
+        lines.note_acknowledged(on(one, 4), of(&lines, &["a"]));
         assert_eq!(before(Line::CONTROL, &["a", "c"]), Some(format!("{one}:5-0")), "a repeat is no later");
         assert_eq!(before(Line::CONTROL, &["c"]), None);
         assert_eq!(before(Line::CONTROL, &[""]), Some(format!("{one}:5-0")), "everybody");
         assert_eq!(before(other, &["c"]), None, "partitions have no order among them");
-        lines.note_acknowledged(Line::CONTROL, at(7), of(&lines, &["a", "c"]));
+        lines.note_acknowledged(on(Line::CONTROL, 7), of(&lines, &["a", "c"]));
         assert_eq!([before(one, &["a"]), before(other, &["c"])], [Some("0:7-0".into()), Some("0:7-0".into())]);
-        assert_eq!([lines.acknowledged(one), lines.acknowledged(Line::CONTROL)], [Some(at(5)), Some(at(7))]);
+        assert_eq!(
+            [lines.acknowledged(one), lines.acknowledged(Line::CONTROL)],
+            [Some(on(one, 5)), Some(on(Line::CONTROL, 7))]
+        );
         lines.forget(Line::CONTROL);
         lines.forget(one);
         assert_eq!([lines.acknowledged(one), lines.acknowledged(Line::CONTROL)], [None, None]);
@@ -277,9 +288,9 @@ mod tests {
     #[test]
     fn what_was_long_ago_is_not_named() {
         let newest = Newest::default();
-        newest.note(at(7));
+        newest.note(on(Line::CONTROL, 7));
         assert_eq!(newest.recent(), Some(at(7)));
-        *newest.0.lock() = Some((at(7), Instant::now().checked_sub(RECENT).unwrap()));
+        *newest.0.lock() = Some((on(Line::CONTROL, 7), Instant::now().checked_sub(RECENT).unwrap()));
         assert_eq!(newest.recent(), None);
     }
 

@@ -13,7 +13,7 @@ use crate::model::command::{Action, SessionCommand};
 use crate::model::draft::{Draft, DraftLimits};
 use crate::model::id::Id;
 use crate::model::names::Room;
-use crate::model::offset::{Epoch, Position};
+use crate::model::offset::{Epoch, Offset, Position};
 use crate::model::partition::{Line, Partitions};
 use crate::redis::config::RedisConfig;
 use crate::redis::reconnect::Reconnect;
@@ -107,16 +107,16 @@ impl PartitionedLog {
         let after = self.lines.before(line, concerned).text();
         let appended = self.of(line).append_after(drafts, after).await;
         let positions = appended.iter().flatten().filter_map(|accepted| accepted.offset);
-        if let Some(newest) = positions.map(|offset| offset.position).max() {
-            self.note_acknowledged(line, newest, concerned);
+        if let Some(newest) = positions.max_by_key(|offset| offset.position) {
+            self.note_acknowledged(newest, concerned);
         }
         appended
     }
 
     /// A position in a stream that is about to be renewed is not waited for.
-    fn note_acknowledged(&self, line: Line, position: Position, concerned: PartitionSet) {
-        if self.of(line).is_lasting(position) {
-            self.lines.note_acknowledged(line, position, concerned);
+    fn note_acknowledged(&self, entry: Offset, concerned: PartitionSet) {
+        if self.of(entry.line).is_lasting(entry.position) {
+            self.lines.note_acknowledged(entry, concerned);
         }
     }
 
@@ -136,7 +136,7 @@ impl PartitionedLog {
         let after = self.lines.before(Line::CONTROL, concerned).text();
         let accepted = self.control().append_command_after(command, after).await?;
         if let Some(offset) = accepted.offset {
-            self.note_acknowledged(Line::CONTROL, offset.position, concerned);
+            self.note_acknowledged(offset, concerned);
         }
         Ok(())
     }
@@ -216,7 +216,8 @@ impl EventLog for PartitionedLog {
 
     fn note_announced(&self, position: Position) {
         self.control().note_announced(position);
-        self.note_acknowledged(Line::CONTROL, position, PartitionSet::ALL);
+        let epoch = self.control().epoch().unwrap_or_default();
+        self.note_acknowledged(Offset { epoch, position, line: Line::CONTROL }, PartitionSet::ALL);
     }
 
     fn before(&self, rooms: &[Room]) -> Option<String> {
@@ -246,7 +247,7 @@ impl EventLog for PartitionedLog {
         Box::pin(async move { Self::run(&self, sink).await })
     }
 
-    fn acknowledged(&self, line: Line) -> Option<Position> {
+    fn acknowledged(&self, line: Line) -> Option<Offset> {
         self.lines.acknowledged(line)
     }
 
