@@ -4,6 +4,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
 E2E := tests/e2e
+# What is about offsets, recovery, gaps and explain.
+E2E_PARTITIONED := backfill commands explain resume session_takeover small_deliveries sse_resume tail ws
 CONFORMANCE := tests/conformance
 FAULTS := tests/faults
 SYSTEMS := tests/systems
@@ -28,8 +30,9 @@ test: tools build test-rust test-e2e test-attacks test-conformance test-packages
 test-rust: ## unit and integration tests
 	cargo test --locked
 
-test-e2e: build ## the outside tests alone (node --test in tests/e2e)
+test-e2e: build ## the outside tests alone (node --test in tests/e2e), those of E2E_PARTITIONED a second time over a log with partitions
 	cd $(E2E) && ROOMCAST_BIN="$(ROOMCAST_BIN)" node --test --test-reporter=spec --test-concurrency=2 *.test.mjs
+	cd $(E2E) && ROOMCAST_BIN="$(ROOMCAST_BIN)" ROOMCAST_PARTITIONS=8 node --test --test-reporter=spec --test-concurrency=2 $(E2E_PARTITIONED:%=%.test.mjs)
 
 # One after the other: each measures a bystander, who must have the machine to itself but for the attack.
 test-attacks: build ## hostile outsiders, users, tenants and backends, with a bystander who must notice nothing

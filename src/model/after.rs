@@ -44,6 +44,16 @@ impl After {
         Self(text.and_then(|text| text.split(',').map(one).collect()).unwrap_or_default())
     }
 
+    /// Comes also after this.
+    pub fn join(&mut self, other: &Self) {
+        for (line, position) in other.iter() {
+            match self.0.iter_mut().find(|(known, _)| *known == line) {
+                Some((_, known)) => *known = position.max(*known),
+                None => self.0.push((line, position)),
+            }
+        }
+    }
+
     /// For an event. Nothing before it takes no memory.
     pub fn boxed(self) -> Option<Box<Self>> {
         (!self.is_empty()).then(|| Box::new(self))

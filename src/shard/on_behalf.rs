@@ -8,6 +8,9 @@
 //! ([`crate::shard::hub_cell`]); and it uses them only where the shard has carried out all that it was sent of that line before
 //! ([`crate::shard::handle::Backlog`]), which nobody else adds to. So the shard is at the position before these events, as it
 //! would be when it took them from its queue: a session has joined a room before, and gets them, or joins behind them.
+//!
+//! The thread that hands out may be the shard's own. Where nothing uses its tables at the moment, all of the above holds for it, too.
+//! It is awake, so it leaves the writing to the end of its turn.
 
 use crate::model::event::Delivery;
 use crate::model::millis::Millis;

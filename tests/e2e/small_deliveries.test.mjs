@@ -12,6 +12,8 @@ const CLIENTS = 24;
 const ROOMS = Array.from({ length: 8 }, (_, n) => `room:${n}`);
 const STAYS = 40;
 const PUBLISHERS = 3;
+const SPEAKERS = 12;
+const WORDS = 30;
 const rules = { rooms: [{ match: "room:<name>", join: "allow" }], limits: { joins_per_second: 1000, events_per_second: 1000 } };
 
 /** The positions in an offset by their line, each as one number that can be compared; that of its event comes first. */
@@ -94,6 +96,37 @@ suite("small deliveries", () => {
       for (const { client } of clients) await client.event("end");
       all.sort((a, b) => (a.at < b.at ? -1 : 1));
       for (const { client } of clients) assertStays(client, all);
+    });
+
+    scenario(`what members and backends say at once comes to all in one order, to the sender before its answer, with a log in ${kind}`, async (started) => {
+      const redis = kind === "Redis" && { redis: { url: (await started.redis()).url } };
+      const say = { event: "say", emit: [{ room: "room:0", event: "said", args: ["{0}"], include_caller: true }], ack: ["{0}"] };
+      const node = await started.node({ ...rules, ...redis, on: [say] });
+      const join = (n) => started.ws(node, { token: tokenFor(`u${n}`, { rooms: ["room:0"] }) }).welcomed();
+      const clients = await Promise.all(Array.from({ length: SPEAKERS }, (_, n) => join(n)));
+      const speak = async (client, n) => {
+        for (let word = 0; word < WORDS; word += 1) {
+          const text = `${n} ${word}`;
+          const answer = await client.ask({ type: "event", event: "say", data: text });
+          assert.equal(answer.data, text);
+          const before = client.messages.slice(0, client.messages.indexOf(answer));
+          assert.ok(before.some((message) => message.data === text), `${text} comes before its answer`);
+        }
+      };
+      const publish = async (n) => {
+        for (let word = 0; word < WORDS; word += 1) await published(node, { room: "room:0", event: "said", data: `backend ${n} ${word}` });
+      };
+      await Promise.all([...clients.map(speak), ...Array.from({ length: PUBLISHERS }, (_, n) => publish(n))]);
+      const total = WORDS * (SPEAKERS + PUBLISHERS);
+      const said = (client) => client.messages.filter((message) => message.event === "said");
+      await until(() => clients.every((client) => said(client).length === total), () => `${clients.map((client) => said(client).length)} of ${total}`);
+      const offsets = said(clients[0]).map((message) => place(message.offset));
+      assert.deepEqual(offsets, offsets.toSorted((a, b) => (a < b ? -1 : 1)));
+      for (const client of clients) assert.deepEqual(said(client), said(clients[0]));
+      for (let n = 0; n < SPEAKERS; n += 1) {
+        const own = said(clients[0]).map(({ data }) => data).filter((text) => text.startsWith(`${n} `));
+        assert.deepEqual(own, Array.from({ length: WORDS }, (_, word) => `${n} ${word}`));
+      }
     });
   }
 });

@@ -77,6 +77,8 @@ pub(crate) struct Node {
     announced: Vec<Offset>,
     /// Sessions whose records in the store are out of date.
     pub unwritten: BTreeSet<Id>,
+    /// What was read of a line that begins, until other lines have what it comes after.
+    pub pending: Vec<Option<(Snapshot, TailState)>>,
     /// Entries that were delivered before what they come after.
     pub out_of_order: Vec<(Line, Position)>,
     /// Sessions that other nodes may have taken while this node was disconnected.
@@ -105,6 +107,7 @@ impl Node {
             window,
             announced: lines().map(|line| Offset { line, ..Offset::default() }).collect(),
             unwritten: BTreeSet::new(),
+            pending: lines().map(|_| None).collect(),
             out_of_order: Vec::new(),
             stale: BTreeSet::new(),
         }
@@ -136,19 +139,23 @@ impl Node {
         let broken = |known: &TailState| known.discontinuity(&log.observe(known.last_read)).is_some();
         let is_of = |command: &Command| matches!(command, Command::Reset(offset) if offset.line == line);
         let begins = |shard: &Shard| shard.waiting.iter().any(is_of);
-        !self.known[line.index()].as_ref().is_some_and(broken) && !self.shards.iter().any(begins)
+        self.pending[line.index()].is_none()
+            && !self.known[line.index()].as_ref().is_some_and(broken)
+            && !self.shards.iter().any(begins)
     }
 
-    /// As the tail checks the stream after it connects.
+    /// As the tail checks the stream after it connects. Where it begins anew, the history is read.
     pub(crate) fn look(
         &mut self,
         line: Line,
         log: &mut Log,
         asked: Option<Position>,
         settings: &Settings,
-        now: u64,
         rng: &mut StdRng,
     ) {
+        if self.pending[line.index()].is_some() {
+            return;
+        }
         let seen = log.observe(asked);
         let broken = match &mut self.known[line.index()] {
             None => None,
@@ -169,13 +176,28 @@ impl Node {
         let stream = log.observe(None).stream;
         let head = generation::head(self.known[line.index()].as_ref(), stream.as_ref());
         let snapshot = history(line, log, epoch, head, settings);
-        // Histories are read side by side.
-        let known = |of: Line| self.known[of.index()].as_ref().map_or(Position::default(), |known| known.position);
-        let is_early = |entry: &&Entry| entry.past.iter().any(|(of, position)| known(of) < position);
-        let early: Vec<_> = log.entries.iter().filter(is_early).map(|entry| (line, entry.position)).collect();
+        self.pending[line.index()] = Some((snapshot, TailState::new(epoch, head, stream.as_ref())));
+    }
+
+    /// As a line begins once other lines have read, or delivered, what its history comes after, or it `is_late`.
+    pub(crate) fn begin(&mut self, line: Line, log: &Log, now: u64, is_late: bool) {
+        let Some((snapshot, _)) = &self.pending[line.index()] else { return };
+        let head = snapshot.head;
+        let has = |(of, position): (Line, Position)| {
+            let known = self.known[of.index()].as_ref().map(|known| known.position);
+            let read = self.pending[of.index()].as_ref().map(|(snapshot, _)| snapshot.head);
+            of == line || known.max(read).is_some_and(|known| known >= position)
+        };
+        let all = || log.entries.iter().filter(|entry| entry.position <= head);
+        if !is_late && !all().all(|entry| entry.after.iter().all(has)) {
+            return;
+        }
+        let is_early = |entry: &&Entry| !entry.past.iter().all(has);
+        let early: Vec<_> = all().filter(is_early).map(|entry| (line, entry.position)).collect();
         self.out_of_order.extend(early);
-        self.known[line.index()] = Some(TailState::new(epoch, head, stream.as_ref()));
-        let offset = Offset { epoch, position: snapshot.head, line };
+        let Some((snapshot, state)) = self.pending[line.index()].take() else { return };
+        self.known[line.index()] = Some(state);
+        let offset = Offset { epoch: snapshot.epoch, position: snapshot.head, line };
         self.announced[line.index()] = offset;
         self.window.reset(&snapshot, now);
         self.shards.iter_mut().for_each(|shard| shard.waiting.push_back(Command::Reset(offset)));
@@ -184,7 +206,8 @@ impl Node {
     /// As the tail reads entries and passes them to the shards. A command waits until what it comes behind was read, or
     /// `is_late`.
     pub(crate) fn read(&mut self, line: Line, log: &Log, max: usize, now: u64, (is_late, rules): (bool, Rules)) {
-        let Some(known) = &self.known[line.index()] else { return };
+        let known = self.known[line.index()].as_ref().filter(|_| self.pending[line.index()].is_none());
+        let Some(known) = known else { return };
         let (mut position, epoch) = (known.position, known.epoch);
         let has_read = |(line, position): &(Line, Position)| {
             self.known[line.index()].as_ref().is_some_and(|known| known.position >= *position)

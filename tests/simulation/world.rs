@@ -378,23 +378,28 @@ impl World {
         let (line, is_late) = (self.any_line(), self.chance(20));
         let node = &mut self.nodes[at];
         let log = &mut self.logs[line.index()];
+        if node.pending[line.index()].is_some() {
+            node.begin(line, log, self.now, is_late);
+            self.excuse();
+            return self.note(|| format!("node {at} begins line {line}"));
+        }
         if !node.links[line.index()] {
             if waits {
                 return;
             }
             // A new connection may lead to another Redis.
             let asked = node.known[line.index()].as_ref().and_then(|known| known.last_read);
-            node.look(line, log, asked, &self.settings, self.now, &mut self.rng);
+            node.look(line, log, asked, &self.settings, &mut self.rng);
             node.links[line.index()] = true;
             if line == Line::CONTROL {
                 let records_lost = self.store.lost_records_of(node.name);
                 node.relink(records_lost);
             }
         } else if looks {
-            node.look(line, log, None, &self.settings, self.now, &mut self.rng);
+            node.look(line, log, None, &self.settings, &mut self.rng);
         } else {
             // The tail checks the stream before it passes on entries that it reads late; here they are always late.
-            node.look(line, log, None, &self.settings, self.now, &mut self.rng);
+            node.look(line, log, None, &self.settings, &mut self.rng);
             node.read(line, log, max, self.now, (is_late, self.rules));
         }
         self.excuse();
@@ -543,14 +548,15 @@ impl World {
             self.nodes[0] = Node::start(9_999, &self.settings);
         }
         self.note(|| "to rest".into());
-        for _ in 0..12 {
+        for round in 0..12 {
             let lines: Vec<_> = self.settings.partitions.lines().rev().collect();
             for node in self.nodes.iter_mut().filter(|node| node.up) {
                 for line in lines.iter().chain(&lines).copied() {
                     let log = &mut self.logs[line.index()];
                     let is_linked = std::mem::replace(&mut node.links[line.index()], true);
                     let asked = node.known[line.index()].as_ref().and_then(|known| known.last_read);
-                    node.look(line, log, asked.filter(|_| !is_linked), &self.settings, self.now, &mut self.rng);
+                    node.look(line, log, asked.filter(|_| !is_linked), &self.settings, &mut self.rng);
+                    node.begin(line, log, self.now, round > 1);
                     if !is_linked && line == Line::CONTROL {
                         let records_lost = self.store.lost_records_of(node.name);
                         node.relink(records_lost);

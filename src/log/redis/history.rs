@@ -7,6 +7,7 @@ use crate::log::redis::entry::{RawEntry, StreamEntry};
 use crate::log::redis::generation;
 use crate::log::redis::generation::StreamInfo;
 use crate::log::redis::{RedisLog, careful_read, epoch, reply};
+use crate::model::after::After;
 use crate::model::clock::unix_us;
 use crate::model::command::SessionCommand;
 use crate::model::draft::DraftError;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 /// Malformed entries of the history that are reported.
 const MAX_MALFORMED: usize = 1000;
 
-/// Reads the history up to `head`, which is not after the stream's last id.
+/// Reads the history up to `head`, which is not after the stream's last id, and what comes before it on other lines.
 pub(super) async fn read(
     log: &RedisLog,
     connection: &mut RedisConnection,
@@ -28,8 +29,8 @@ pub(super) async fn read(
     stream: Option<StreamInfo>,
     page: &mut reply::PageSize,
     dead_letters: &mut DeadLetters,
-) -> Result<Snapshot, RedisError> {
-    let (mut history, mut commands) = (Vec::new(), Vec::new());
+) -> Result<(Snapshot, After), RedisError> {
+    let (mut history, mut commands, mut comes_after) = Default::default();
     let mut floor = head;
     if let Some(stream) = stream.filter(|_| !log.recovery.window.is_zero()) {
         let mut collected = Collected::new(log, epoch, head);
@@ -45,8 +46,9 @@ pub(super) async fn read(
         history.reverse();
         commands = collected.commands;
         commands.reverse();
+        comes_after = collected.comes_after;
     }
-    Ok(Snapshot { line: log.line, epoch, floor, head, history, commands })
+    Ok((Snapshot { line: log.line, epoch, floor, head, history, commands }, comes_after))
 }
 
 /// Pages backwards from `head`. Returns the newest entry that was not kept; `None` where the stream had no more.
@@ -91,6 +93,7 @@ struct Collected<'a> {
     commands: Vec<(Position, Arc<SessionCommand>)>,
     /// Newest first.
     malformed: Vec<(RawEntry, DraftError)>,
+    comes_after: After,
 }
 
 impl<'a> Collected<'a> {
@@ -98,7 +101,8 @@ impl<'a> Collected<'a> {
         // Trimming goes by the newest id, so a quiet stream has entries that are older than the window.
         let newest_ms = head.ms.min(unix_us() / 1000);
         let oldest_ms = newest_ms.saturating_sub(log.recovery.kept().as_millis() as u64);
-        Self { log, epoch, oldest_ms, bytes: 0, events: Vec::new(), commands: Vec::new(), malformed: Vec::new() }
+        let (events, commands, malformed, comes_after) = Default::default();
+        Self { log, epoch, oldest_ms, bytes: 0, events, commands, malformed, comes_after }
     }
 
     /// Takes an entry; `false` where it is too old, or more than the window keeps.
@@ -107,6 +111,7 @@ impl<'a> Collected<'a> {
             return false;
         }
         let fields = raw.borrowed();
+        let after = self.log.after_of(&raw.entry(&fields));
         let entry = raw.entry(&fields).decode(&self.log.limits);
         match entry.and_then(|entry| self.log.check_line(entry)) {
             Ok(StreamEntry::Event(draft, _)) if draft.volatile => {}
@@ -114,8 +119,8 @@ impl<'a> Collected<'a> {
                 let offset = Offset { epoch: self.epoch, position: raw.position, line: self.log.line };
                 let accepted_us = accepted_us.unwrap_or(raw.position.ms.saturating_mul(1000));
                 let accepted_us = self.log.clock_offset.local_us(accepted_us);
-                let after = self.log.after_of(&raw.entry(&fields)).boxed();
-                let event = Event { offset, draft, accepted_us, after };
+                self.comes_after.join(&after);
+                let event = Event { offset, draft, accepted_us, after: after.boxed() };
                 self.bytes += event.size();
                 if self.bytes > self.log.recovery.window_bytes {
                     return false;
@@ -123,6 +128,7 @@ impl<'a> Collected<'a> {
                 self.events.push(Arc::new(event));
             }
             Ok(StreamEntry::SessionCommand(command)) => {
+                self.comes_after.join(&after);
                 self.bytes += command.size();
                 self.commands.push((raw.position, Arc::new(command)));
             }

@@ -40,6 +40,8 @@ struct LineState {
     /// The same for operators, where there are several lines.
     lag: Option<Gauge>,
     bytes: AtomicI64,
+    /// The line begins with a history up to here, which was read.
+    read: watch::Sender<Position>,
     /// Everything up to here was delivered.
     delivered: watch::Sender<Position>,
     /// The newest entry of the line that this node got acknowledged.
@@ -82,6 +84,7 @@ impl Lines {
             is_up: AtomicBool::new(false),
             lag_ms: AtomicU64::new(0),
             bytes: AtomicI64::new(0),
+            read: watch::Sender::new(Position::default()),
             delivered: watch::Sender::new(Position::default()),
             acknowledged: Newest::default(),
             announced: Newest::default(),
@@ -184,6 +187,13 @@ impl Lines {
         }
     }
 
+    /// The history of a line was read up to there, and is delivered next.
+    pub(super) fn note_read(&self, line: Line, head: Position) {
+        if !self.partitions.is_one() {
+            self.of(line).read.send_replace(head);
+        }
+    }
+
     pub(super) fn delivered(&self, line: Line) -> Position {
         *self.of(line).delivered.borrow()
     }
@@ -212,6 +222,25 @@ impl Lines {
         after.iter().all(|(line, position)| {
             line == own || self.lines.get(line.index()).is_none_or(|state| *state.delivered.borrow() >= position)
         })
+    }
+
+    /// Waits until the histories of other lines are read up to there, or these lines are delivered. `false` where one was not
+    /// in time. None of them waits for what this one has read, since that was read after it.
+    pub(super) async fn wait_to_begin(&self, own: Line, comes_after: &After) -> bool {
+        let deadline = Instant::now() + MAX_WAIT;
+        let mut in_time = true;
+        for (line, position) in comes_after.iter().filter(|(line, _)| *line != own) {
+            let Some(state) = self.lines.get(line.index()) else { continue };
+            let (mut read, mut delivered) = (state.read.subscribe(), state.delivered.subscribe());
+            let reached = async {
+                tokio::select! {
+                    _ = read.wait_for(|read| *read >= position) => {}
+                    _ = delivered.wait_for(|delivered| *delivered >= position) => {}
+                }
+            };
+            in_time &= tokio::time::timeout_at(deadline, reached).await.is_ok();
+        }
+        in_time
     }
 
     /// Waits until the other lines are delivered up to there. `false` where one was not in time.
@@ -313,5 +342,20 @@ mod tests {
             lines.note_delivered(Line::CONTROL, at(9));
         });
         assert!(waited, "it is read again, so it is waited for again");
+    }
+
+    #[tokio::test]
+    async fn a_line_begins_once_what_its_history_comes_after_is_read() {
+        let (lines, one, other) = lines();
+        let (of_one, of_control) = (After::parse(b"0:7-0"), After::parse(format!("{one}:5-0,0:99-0").as_bytes()));
+        lines.note_read(one, at(5));
+        assert!(lines.wait_to_begin(Line::CONTROL, &of_control).await, "its own line is not waited for");
+        assert!(!lines.wait_to_begin(one, &of_one).await, "nobody has read the control line");
+        lines.note_read(Line::CONTROL, at(6));
+        let (waited, ()) = tokio::join!(lines.wait_to_begin(one, &of_one), async {
+            lines.note_delivered(Line::CONTROL, at(7));
+        });
+        assert!(waited);
+        assert!(lines.wait_to_begin(other, &After::default()).await);
     }
 }

@@ -204,7 +204,9 @@ impl Tail<'_> {
         let stream = now.stream;
         let head = generation::head(self.state.as_ref(), stream.as_ref());
         let (page, dead_letters) = (&mut self.page, &mut self.dead_letters);
-        let mut snapshot = history::read(self.log, connection, epoch, head, stream, page, dead_letters).await?;
+        let read = history::read(self.log, connection, epoch, head, stream, page, dead_letters).await?;
+        let (mut snapshot, comes_after) = read;
+        self.wait_to_begin(head, &comes_after).await;
         self.log.foreign_ids.restart(&mut snapshot.history);
         if discontinuity.is_some() {
             self.log.acknowledged.forget();

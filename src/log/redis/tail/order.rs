@@ -4,7 +4,7 @@ use crate::log::redis::entry::Entry;
 use crate::log::redis::tail::Tail;
 use crate::log::redis::tail::page::Page;
 use crate::model::after::After;
-use crate::model::offset::Offset;
+use crate::model::offset::{Offset, Position};
 use crate::redis::connection::RedisConnection;
 use crate::redis::error::RedisError;
 
@@ -51,6 +51,16 @@ impl Tail<'_> {
     pub(super) async fn wait_for(&mut self, after: &After) {
         let (log, given_up) = (self.log, &mut self.given_up);
         if !log.lines.wait_for(log.line, after, given_up).await {
+            log.metrics.out_of_order.inc();
+        }
+    }
+
+    /// Waits until other lines have read, or delivered, what comes before a history that ends at `head`: where a session
+    /// continues on all lines of a node, it must not be ahead on one of them.
+    pub(super) async fn wait_to_begin(&self, head: Position, comes_after: &After) {
+        let log = self.log;
+        log.lines.note_read(log.line, head);
+        if !log.lines.wait_to_begin(log.line, comes_after).await {
             log.metrics.out_of_order.inc();
         }
     }
