@@ -8,6 +8,8 @@ E2E := tests/e2e
 E2E_PARTITIONED := backfill commands explain resume session_takeover small_deliveries sse_resume tail ws
 CONFORMANCE := tests/conformance
 FAULTS := tests/faults
+# They run with eight partitions too, the first on a Redis Cluster.
+PARTITIONED := cluster.test.mjs node_killed.test.mjs rolling_restart.test.mjs
 SYSTEMS := tests/systems
 CHAT := examples/chat
 # `cargo build` and `cargo test` share the dev profile, so that nothing is compiled twice.
@@ -84,6 +86,7 @@ test-examples: build ## the examples for other stacks, each by its one command
 # One after the other: each row has a machine of two cores to itself, or its deadlines say nothing.
 test-faults: build ## nodes, Redis and connections that fail under load (FAULT_SECONDS, FAULT_SEED)
 	cd $(FAULTS) && ROOMCAST_BIN="$(ROOMCAST_BIN)" node --test --test-reporter=spec --test-concurrency=1 *.test.mjs
+	cd $(FAULTS) && ROOMCAST_PARTITIONS=8 ROOMCAST_BIN="$(ROOMCAST_BIN)" node --test --test-reporter=spec --test-concurrency=1 $(PARTITIONED)
 
 site: ## docs/ as a searchable static site, in site/dist
 	cd site && npm ci --silent --no-audit --no-fund && npm run build
