@@ -4,8 +4,12 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
 E2E := tests/e2e
+# What is about offsets, recovery, gaps and explain.
+E2E_PARTITIONED := backfill commands explain resume session_takeover small_deliveries sse_resume tail ws
 CONFORMANCE := tests/conformance
 FAULTS := tests/faults
+# They run with eight partitions too, the first on a Redis Cluster.
+PARTITIONED := cluster.test.mjs node_killed.test.mjs rolling_restart.test.mjs
 SYSTEMS := tests/systems
 CHAT := examples/chat
 # `cargo build` and `cargo test` share the dev profile, so that nothing is compiled twice.
@@ -28,8 +32,9 @@ test: tools build test-rust test-e2e test-attacks test-conformance test-packages
 test-rust: ## unit and integration tests
 	cargo test --locked
 
-test-e2e: build ## the outside tests alone (node --test in tests/e2e)
+test-e2e: build ## the outside tests alone (node --test in tests/e2e), those of E2E_PARTITIONED a second time over a log with partitions
 	cd $(E2E) && ROOMCAST_BIN="$(ROOMCAST_BIN)" node --test --test-reporter=spec --test-concurrency=2 *.test.mjs
+	cd $(E2E) && ROOMCAST_BIN="$(ROOMCAST_BIN)" ROOMCAST_PARTITIONS=8 node --test --test-reporter=spec --test-concurrency=2 $(E2E_PARTITIONED:%=%.test.mjs)
 
 # One after the other: each measures a bystander, who must have the machine to itself but for the attack.
 test-attacks: build ## hostile outsiders, users, tenants and backends, with a bystander who must notice nothing
@@ -81,6 +86,7 @@ test-examples: build ## the examples for other stacks, each by its one command
 # One after the other: each row has a machine of two cores to itself, or its deadlines say nothing.
 test-faults: build ## nodes, Redis and connections that fail under load (FAULT_SECONDS, FAULT_SEED)
 	cd $(FAULTS) && ROOMCAST_BIN="$(ROOMCAST_BIN)" node --test --test-reporter=spec --test-concurrency=1 *.test.mjs
+	cd $(FAULTS) && ROOMCAST_PARTITIONS=8 ROOMCAST_BIN="$(ROOMCAST_BIN)" node --test --test-reporter=spec --test-concurrency=1 $(PARTITIONED)
 
 site: ## docs/ as a searchable static site, in site/dist
 	cd site && npm ci --silent --no-audit --no-fund && npm run build

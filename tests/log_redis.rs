@@ -9,7 +9,7 @@ mod redis_server;
 use log_node::{DEADLINE, LONG, Node, SHORT, draft, names};
 use redis_server::RedisServer;
 use roomcast::log::backfill::PastRange;
-use roomcast::log::config::RecoveryConfig;
+use roomcast::log::config::{Bounds, RecoveryConfig};
 use roomcast::log::{AppendError, LogStatus};
 use roomcast::model::draft::{Draft, Source};
 use roomcast::model::event::Event;
@@ -82,8 +82,7 @@ async fn a_repeated_id_of_another_program_counts_once_for_whoever_reads_the_stre
         up_to: last.position,
         rooms: Arc::default(),
         all: true,
-        max_bytes: 1 << 20,
-        room_bytes: 1 << 20,
+        bounds: Bounds { bytes: 1 << 20, room_bytes: 1 << 20, tenant_segments: 0 },
     };
     let read = node.log.read_past(past(before.position), LONG).await.unwrap();
     assert_eq!(names(&read.events), ["once", "last"]);

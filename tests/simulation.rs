@@ -9,25 +9,36 @@
 
 #[path = "simulation/client.rs"]
 mod client;
+#[path = "simulation/judged.rs"]
+mod judged;
 #[path = "simulation/log.rs"]
 mod log;
 #[path = "simulation/node.rs"]
 mod node;
 #[path = "simulation/oracle.rs"]
 mod oracle;
+#[path = "simulation/records.rs"]
+mod records;
+#[path = "simulation/resume.rs"]
+mod resume;
+#[path = "simulation/rules.rs"]
+mod rules;
 #[path = "simulation/server.rs"]
 mod server;
+#[path = "simulation/shard.rs"]
+mod shard;
 #[path = "simulation/wire.rs"]
 mod wire;
 #[path = "simulation/world.rs"]
 mod world;
 
+use rules::Rules;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::{env, thread};
-use world::{Rules, World};
+use world::World;
 
 const SEEDS: u64 = 2_000;
 const STEPS: usize = 500;

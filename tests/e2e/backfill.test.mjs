@@ -3,11 +3,10 @@ import assert from "node:assert/strict";
 import { until } from "../harness/deadline.mjs";
 import { published } from "../harness/publish.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
-import { nodesOn, reconnected, records } from "../harness/sessions.mjs";
+import { nodesOn } from "../harness/sessions.mjs";
+import { passes, storm } from "../harness/storm.mjs";
 import { tokenFor } from "../harness/token.mjs";
 
-const RESULTS = ["complete", "partial", "unavailable"];
-const passes = async (node) => Promise.all(RESULTS.map((result) => node.metric(`roomcast_backfills_total{result="${result}"}`)));
 const joined = async (client, room, since) => {
   const id = `${room} ${since}`;
   client.send({ type: "join", room, since, id });
@@ -18,31 +17,7 @@ suite("backfill", () => {
   scenario("a storm after kill -9 in which everybody is recovered reads the log a few times", async (s) => {
     const store = await s.redis();
     const [a, b] = await nodesOn(s, store, 2);
-    const balancer = await s.proxy(a);
-    const [count, rooms] = [300, 10];
-    const clients = Array.from({ length: count }, (_, n) => s.io(balancer, { token: tokenFor(`u${n}`), transports: ["websocket"] }));
-    await Promise.all(clients.map((client) => client.connected()));
-    await Promise.all(clients.map((client, n) => client.join(`room:${n % rooms}`)));
-    for (let room = 0; room < rooms; room += 1) await published(a, { room: `room:${room}`, event: "first", data: room });
-    await Promise.all(clients.map((client) => client.event("first")));
-    await until(async () => {
-      const all = await records(store);
-      return clients.every((_, n) => all.includes(`"user:u${n}"`));
-    }, "a record of every session");
-    balancer.target = b;
-    await a.stop("SIGKILL");
-    for (let room = 0; room < rooms; room += 1) await published(b, { room: `room:${room}`, event: "missed", data: room });
-    for (const client of clients) assert.equal(await reconnected(client, 2), true);
-    for (const [n, client] of clients.entries()) {
-      await client.event("missed");
-      assert.deepEqual(client.argsOf("missed"), [[n % rooms]]);
-      assert.deepEqual(client.argsOf("first"), [[n % rooms]]);
-    }
-    const [complete, partial, unavailable] = await passes(b);
-    assert.ok(complete >= 1 && complete <= 10, `${complete} passes`);
-    assert.deepEqual([partial, unavailable], [0, 0]);
-    await published(b, { room: "room:0", event: "live", data: 0 });
-    await clients[0].event("live");
+    await storm(s, store, [a, b], { count: 300, rooms: 10, maxPasses: 10 });
   });
 
   scenario("/ws with since and SSE with Last-Event-ID on a node that never had the room", async (s) => {

@@ -9,7 +9,8 @@ import { until } from "../harness/deadline.mjs";
 import { command, publish, published } from "../harness/publish.mjs";
 import { startCluster } from "../harness/redis_cluster.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
-import { nodesOn, reconnected, recorded, records } from "../harness/sessions.mjs";
+import { nodesOn, reconnected, recorded } from "../harness/sessions.mjs";
+import { storm } from "../harness/storm.mjs";
 import { tokenFor } from "../harness/token.mjs";
 
 const run = promisify(execFile);
@@ -131,38 +132,18 @@ suite("partitions", () => {
   scenario("a node keeps only what its clients are in, and a storm after kill -9 reads each line a few times", async (s) => {
     const store = await s.redis();
     const [a, b] = await partitioned(s, store, 2);
-    const balancer = await s.proxy(a);
-    const [count, rooms] = [150, 20];
-    const clients = Array.from({ length: count }, (_, n) => s.io(balancer, { token: tokenFor(`u${n}`), ...WEBSOCKET }));
-    await Promise.all(clients.map((client) => client.connected()));
-    await Promise.all(clients.map((client, n) => client.join(`room:${n % rooms}`)));
-    for (let room = 0; room < rooms; room += 1) await published(b, { room: `room:${room}`, event: "first", data: room });
     // Nobody is in these, in any partition.
     for (let room = 0; room < 100; room += 1) await published(b, { room: `nobody:${room}`, event: "unwanted", data: room });
-    await Promise.all(clients.map((client) => client.event("first")));
+    const rooms = 20;
     const kept = async (node) => Promise.all(["roomcast_window_events", "roomcast_window_rooms"].map((name) => node.metric(name)));
-    await until(async () => (await kept(a))[0] === rooms, "the node with the clients keeps the events of their rooms, and no other");
-    await until(async () => (await kept(b)).every((number) => number === 0), "the other node keeps nothing");
     const read = (node) => Promise.all(["wanted", "unwanted"].map((result) => node.metric(`roomcast_log_read_total{result="${result}"}`)));
-    await until(async () => (await read(b)).join() === `0,${rooms + 100}`, async () => `it read all of it; counted ${await read(b)}`);
-    await until(async () => (await read(a)).join() === `${rooms},100`, async () => `what its clients are in is wanted; counted ${await read(a)}`);
-    await until(async () => {
-      const all = await records(store);
-      return clients.every((_, n) => all.includes(`"user:u${n}"`));
-    }, "a record of every session");
-    balancer.target = b;
-    await a.stop("SIGKILL");
-    for (let room = 0; room < rooms; room += 1) await published(b, { room: `room:${room}`, event: "missed", data: room });
-    for (const client of clients) assert.equal(await reconnected(client, 2), true);
-    for (const [n, client] of clients.entries()) {
-      await client.event("missed");
-      assert.deepEqual(["first", "missed"].map((name) => client.argsOf(name)), [[[n % rooms]], [[n % rooms]]]);
-    }
-    const [complete, partial, unavailable] = await Promise.all(["complete", "partial", "unavailable"].map((result) => b.metric(`roomcast_backfills_total{result="${result}"}`)));
-    assert.ok(complete >= 1 && complete <= 5 * (PARTITIONS + 1), `${complete} passes`);
-    assert.deepEqual([partial, unavailable], [0, 0]);
-    for (let room = 0; room < rooms; room += 1) await published(b, { room: `room:${room}`, event: "live", data: room });
-    await Promise.all(clients.map((client) => client.event("live")));
+    const arrived = async () => {
+      await until(async () => (await kept(a))[0] === rooms, "the node with the clients keeps the events of their rooms, and no other");
+      await until(async () => (await kept(b)).every((number) => number === 0), "the other node keeps nothing");
+      await until(async () => (await read(b)).join() === `0,${rooms + 100}`, async () => `it read all of it; counted ${await read(b)}`);
+      await until(async () => (await read(a)).join() === `${rooms},100`, async () => `what its clients are in is wanted; counted ${await read(a)}`);
+    };
+    await storm(s, store, [a, b], { count: 150, rooms, maxPasses: 5 * (PARTITIONS + 1), arrived });
   });
 
   scenario("/join and /leave take effect between the events of a publisher that waits, in every partition", async (s) => {

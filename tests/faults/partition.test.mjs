@@ -20,7 +20,8 @@ for (const [how, heal] of [
     proxy.silent = true;
     await until(() => cutOff.answers("/health", 503), "/health answering 503");
     await stage.during(SECONDS * 0.4, async () => {
-      if (!(await stage.nodes[0].answers("/health"))) throw new Error("the other node is not ready");
+      const health = await stage.nodes[0].get("/health");
+      if (health.status !== 200) throw new Error(`the other node is not ready: ${health.text}`);
     });
     await stage.flowing();
     proxy.silent = false;

@@ -66,13 +66,13 @@ impl Losses {
         let _withdrawal = Withdrawal(self, line);
         let deadline = Instant::now() + if is_first { MAX_WAIT } else { MAX_WAIT + SLACK };
         let mut changed = self.changed.subscribe();
-        let is_told = |state: &State| !state.has(line);
+        let is_known = |state: &State| !state.has(line);
         let ready = async {
             loop {
                 changed.borrow_and_update();
                 let is_ready = {
                     let state = self.state.lock();
-                    is_told(&state) || is_first && state.unchecked.is_empty()
+                    is_known(&state) || is_first && state.unchecked.is_empty()
                 };
                 // The sender lives as long as `self`.
                 if is_ready || changed.changed().await.is_err() {
@@ -80,10 +80,10 @@ impl Losses {
                 }
             }
         };
-        // Lines that do not answer are told by themselves, later.
+        // Lines that do not answer notify clients by themselves, later.
         let _ = timeout_at(deadline, ready).await;
         let mut state = self.state.lock();
-        if !is_told(&state) {
+        if !is_known(&state) {
             self.is_open.store(false, Ordering::Relaxed);
             // With the lock: a line that brought its snapshot goes on only when the clients know.
             sink.reset_all(std::mem::take(&mut state.snapshots));
@@ -124,7 +124,7 @@ mod tests {
     use crate::model::offset::{Epoch, Position};
     use std::sync::Arc;
 
-    /// Notes which lines it was told of together.
+    /// Notes which lines came together.
     #[derive(Default)]
     struct Told(Mutex<Vec<Vec<u8>>>);
 
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lines_that_lost_entries_at_once_are_told_together() {
+    async fn lines_that_lost_entries_at_once_come_together() {
         let (losses, told) = (Losses::new(Partitions::new(3, 0)), Told::default());
         losses.note_checked(line(3));
         tokio::join!(losses.tell(snapshot(2), &told), losses.tell(snapshot(0), &told), async {
