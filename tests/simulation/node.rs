@@ -221,7 +221,8 @@ impl Node {
         let unread: Vec<_> = unread.take(max).take_while(may_come).collect();
         let late = unread.iter().filter(|entry| {
             let is_named = |one| entry.after.iter().any(|named| named == one);
-            entry.past.iter().any(|one| !has_read(&one) && !(rules.tails_never_wait && is_named(one)))
+            let is_allowed = |one| has_read(&one) || (rules.tails_never_wait && is_named(one));
+            !entry.past.iter().all(is_allowed)
         });
         let late: Vec<_> = late.map(|entry| (line, entry.position)).collect();
         self.out_of_order.extend(late);
