@@ -120,7 +120,7 @@ suite("small deliveries", () => {
       const total = WORDS * (SPEAKERS + PUBLISHERS);
       const said = (client) => client.messages.filter((message) => message.event === "said");
       await until(() => clients.every((client) => said(client).length === total), () => `${clients.map((client) => said(client).length)} of ${total}`);
-      const offsets = said(clients[0]).map((message) => place(message.offset));
+      const offsets = said(clients[0]).map((message) => places(message.offset)[0].at);
       assert.deepEqual(offsets, offsets.toSorted((a, b) => (a < b ? -1 : 1)));
       for (const client of clients) assert.deepEqual(said(client), said(clients[0]));
       for (let n = 0; n < SPEAKERS; n += 1) {
