@@ -552,9 +552,9 @@ impl World {
             _ => return,
         };
         self.note(|| format!("line {line} loses {} entries", lost.len()));
-        self.forget_lost(line);
         if !lost.is_empty() {
             self.oracle.lost(line, lost.iter().map(|entry| entry.position));
+            self.forget_lost(line);
         }
     }
 
