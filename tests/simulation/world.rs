@@ -407,6 +407,21 @@ impl World {
         self.note(|| format!("node {at} {} line {line} up to {head}", if looks { "looks" } else { "reads" }));
     }
 
+    /// A line lost entries, whose positions say nothing any more: the publisher names none of them, and what has named them
+    /// has no order with what the line gets from now on.
+    fn forget_lost(&mut self, line: Line) {
+        match line {
+            Line::CONTROL => self.announced.clear(),
+            line => self.acknowledged.retain(|of, _| *of != line),
+        }
+        let last = self.logs[line.index()].last();
+        let is_lost = |one: (Line, Position)| one.0 == line && one.1 > last;
+        for (of, log) in self.settings.partitions.lines().zip(&self.logs) {
+            let named = log.entries.iter().filter(|entry| entry.past.iter().any(is_lost));
+            named.for_each(|entry| self.oracle.excused((of, entry.position)));
+        }
+    }
+
     /// Tells the oracle what came out of order because a line was behind for too long.
     fn excuse(&mut self) {
         for node in &mut self.nodes {
@@ -539,6 +554,7 @@ impl World {
         self.note(|| format!("line {line} loses {} entries", lost.len()));
         if !lost.is_empty() {
             self.oracle.lost(line, lost.iter().map(|entry| entry.position));
+            self.forget_lost(line);
         }
     }
 

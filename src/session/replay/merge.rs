@@ -47,21 +47,27 @@ pub(super) fn step(lines: &mut [LineReplay], log: &impl RecentLog, here: &Place,
     Step::Events(missed)
 }
 
-/// The line whose next event is the next of all. Every line has one, or is over.
+/// The line whose next event is the next of all: the one that was accepted first, or what that waits for. Every line has one,
+/// or is over.
 fn first(lines: &[LineReplay], next: &[Option<Stretch>]) -> Option<usize> {
-    let has_passed = |(line, position): (Line, Position)| {
-        let at = lines.iter().position(|known| known.after().line == line);
-        // On a line that is over nothing was missed up to there, or it is not there yet, and comes live.
-        at.and_then(|at| event_of(&next[at])).is_none_or(|event| event.offset.position > position)
+    // On a line that is over nothing was missed up to there, or it is not there yet, and comes live.
+    let behind = |event: &Event, (line, position): (Line, Position)| {
+        let at = lines.iter().position(|known| known.after().line == line && line != event.offset.line)?;
+        event_of(&next[at]).is_some_and(|event| event.offset.position <= position).then_some(at)
     };
-    let waits = |event: &Event| {
-        let mut after =
-            event.after.iter().flat_map(|after| after.iter()).filter(|(line, _)| *line != event.offset.line);
-        !after.all(has_passed)
+    let waits_for = |at: usize| {
+        let event = event_of(&next[at])?;
+        event.after.iter().flat_map(|after| after.iter()).find_map(|one| behind(event, one))
     };
-    let key = |at: usize| event_of(&next[at]).map(|event| (waits(event), event.accepted_us, at));
-    // Where all wait for each other, no node wrote that.
-    (0..lines.len()).filter_map(key).min().map(|(_, _, at)| at)
+    let key = |at: usize| event_of(&next[at]).map(|event| (event.accepted_us, at));
+    let (_, earliest) = (0..lines.len()).filter_map(key).min()?;
+    let mut at = earliest;
+    for _ in lines {
+        let Some(other) = waits_for(at) else { return Some(at) };
+        at = other;
+    }
+    // They wait for each other in a circle, which no node wrote.
+    Some(earliest)
 }
 
 fn event_of(next: &Option<Stretch>) -> Option<&Event> {
