@@ -407,8 +407,8 @@ impl World {
         self.note(|| format!("node {at} {} line {line} up to {head}", if looks { "looks" } else { "reads" }));
     }
 
-    /// A line lost entries, whose positions say nothing any more: the publisher names none of them, and what has named them
-    /// has no order with what the line gets from now on.
+    /// A line lost entries, whose positions say nothing any more: the publisher names none of that line. What it had, and what
+    /// has named the lost ones, has no order with what other lines get from now on.
     fn forget_lost(&mut self, line: Line) {
         match line {
             Line::CONTROL => self.announced.clear(),
@@ -417,8 +417,8 @@ impl World {
         let last = self.logs[line.index()].last();
         let is_lost = |one: (Line, Position)| one.0 == line && one.1 > last;
         for (of, log) in self.settings.partitions.lines().zip(&self.logs) {
-            let named = log.entries.iter().filter(|entry| entry.past.iter().any(is_lost));
-            named.for_each(|entry| self.oracle.excused((of, entry.position)));
+            let concerned = log.entries.iter().filter(|entry| of == line || entry.past.iter().any(is_lost));
+            concerned.for_each(|entry| self.oracle.excused((of, entry.position)));
         }
     }
 
