@@ -309,9 +309,11 @@ impl World {
         }
     }
 
-    /// By the clock of the one node that is published to.
-    fn accepted_us(&self) -> u64 {
-        self.now * 1_000 + self.serial
+    /// By the clock of the one node that is published to. Where replays do not wait, by those of several that are apart, which
+    /// show why they have to.
+    fn accepted_us(&mut self) -> u64 {
+        let apart = if self.rules.replays_never_wait { self.rng.random_range(0..60) } else { 0 };
+        (self.now + apart) * 1_000 + self.serial
     }
 
     /// Tells the oracle which commands are in force on all nodes.
