@@ -27,8 +27,6 @@ use std::collections::{BTreeMap, VecDeque};
 const LINES: usize = 120;
 /// For how long entries name what was acknowledged on other lines.
 const RECENT: u64 = 200;
-/// How far the clocks of nodes are apart.
-const CLOCKS_APART: u64 = 60;
 
 pub(crate) struct World {
     pub rules: Rules,
@@ -311,8 +309,11 @@ impl World {
         }
     }
 
+    /// By the clock of the one node that is published to. Where replays do not wait, by those of several that are apart, which
+    /// show why they have to.
     fn accepted_us(&mut self) -> u64 {
-        (self.now + self.rng.random_range(0..CLOCKS_APART)) * 1_000
+        let apart = if self.rules.replays_never_wait { self.rng.random_range(0..60) } else { 0 };
+        (self.now + apart) * 1_000 + self.serial
     }
 
     /// Tells the oracle which commands are in force on all nodes.
@@ -407,19 +408,14 @@ impl World {
         self.note(|| format!("node {at} {} line {line} up to {head}", if looks { "looks" } else { "reads" }));
     }
 
-    /// A line lost entries, whose positions say nothing any more: the publisher names none of them, and what has named them
-    /// has no order with what the line gets from now on.
+    /// A line lost entries: the publisher names none of it any more, and what was published until then has no order with other
+    /// lines. Some of it waits for what was lost.
     fn forget_lost(&mut self, line: Line) {
         match line {
             Line::CONTROL => self.announced.clear(),
             line => self.acknowledged.retain(|of, _| *of != line),
         }
-        let last = self.logs[line.index()].last();
-        let is_lost = |one: (Line, Position)| one.0 == line && one.1 > last;
-        for (of, log) in self.settings.partitions.lines().zip(&self.logs) {
-            let named = log.entries.iter().filter(|entry| entry.past.iter().any(is_lost));
-            named.for_each(|entry| self.oracle.excused((of, entry.position)));
-        }
+        self.facts.values().for_each(|fact| self.oracle.excused((fact.line, fact.position)));
     }
 
     /// Tells the oracle what came out of order because a line was behind for too long.
