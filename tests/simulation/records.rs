@@ -3,6 +3,7 @@
 use crate::node::NAMESPACE;
 use crate::world::World;
 use roomcast::model::id::Id;
+use roomcast::model::partition::Line;
 use roomcast::session::parked::Parked;
 use std::collections::BTreeMap;
 
@@ -84,6 +85,18 @@ impl Store {
 }
 
 impl World {
+    /// The log itself loses nothing.
+    pub(crate) fn fail_over_the_store(&mut self) {
+        if self.chance(300) {
+            self.node_fate();
+        }
+        self.hang_up(Line::CONTROL);
+        if self.chance(500) {
+            self.store.fail_over();
+        }
+        self.note(|| "the store hangs up".into());
+    }
+
     pub(crate) fn write_records_any(&mut self) {
         if let Some(node) = self.any_up() {
             self.write_records(node);

@@ -170,20 +170,8 @@ impl World {
         }
     }
 
-    /// The log itself loses nothing.
-    fn fail_over_the_store(&mut self) {
-        if self.chance(300) {
-            self.node_fate();
-        }
-        self.hang_up(Line::CONTROL);
-        if self.chance(500) {
-            self.store.fail_over();
-        }
-        self.note(|| "the store hangs up".into());
-    }
-
     /// Every connection to a master breaks: that of a line, and with the control line that of the store.
-    fn hang_up(&mut self, line: Line) {
+    pub(crate) fn hang_up(&mut self, line: Line) {
         for node in &mut self.nodes {
             node.links[line.index()] = false;
             node.linked &= line != Line::CONTROL;
@@ -480,7 +468,7 @@ impl World {
     }
 
     /// A node dies with all its state, or another starts in its place.
-    fn node_fate(&mut self) {
+    pub(crate) fn node_fate(&mut self) {
         let at = self.rng.random_range(0..self.nodes.len());
         if !self.nodes[at].up {
             let name = u32::try_from(self.next_serial()).expect("few");
