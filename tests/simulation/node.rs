@@ -51,8 +51,6 @@ pub(crate) struct Settings {
     pub places_of_one_line: bool,
     /// Nobody is notified that a partition lost entries.
     pub tells_nobody_of_partitions: bool,
-    /// Partitions that a session has left are not named any more.
-    pub forgets_left_lines: bool,
 }
 
 impl Settings {

@@ -1,6 +1,7 @@
 //! The records of sessions, as processes write and search them.
 
 use crate::node::NAMESPACE;
+use crate::rules::Rules;
 use crate::world::World;
 use roomcast::model::id::Id;
 use roomcast::model::partition::Line;
@@ -87,11 +88,12 @@ impl Store {
 impl World {
     /// The log itself loses nothing.
     pub(crate) fn fail_over_the_store(&mut self) {
-        if self.chance(300) {
+        let (dies, promotes) = if self.rules.fails_together { (1_000, 1_000) } else { (300, 500) };
+        if self.chance(dies) {
             self.node_fate();
         }
         self.hang_up(Line::CONTROL);
-        if self.chance(500) {
+        if self.chance(promotes) {
             self.store.fail_over();
         }
         self.note(|| "the store hangs up".into());
@@ -136,7 +138,12 @@ impl World {
         }
         // Every session after a reset.
         hash.mark = Some(self.store.life);
-        if self.chance(if self.rules.failovers > 0 { 150 } else { 500 }) {
+        let replicated = match self.rules {
+            Rules { fails_together: true, .. } => 50,
+            Rules { failovers: 1.., .. } => 150,
+            _ => 500,
+        };
+        if self.chance(replicated) {
             self.store.replicate();
         }
         self.note(|| format!("node {at} writes its records"));

@@ -18,6 +18,8 @@ pub(crate) struct Rules {
     /// In how many of 1000 steps every connection to the store breaks; perhaps a lagging replica is promoted or a node
     /// dies.
     pub failovers: u32,
+    /// Then a node dies each time, or comes back, and a replica is promoted that lags far behind.
+    pub fails_together: bool,
     /// Another program always trims the whole log.
     pub trimmed_short: bool,
     /// A record is used although another master may have had a newer one.
@@ -36,8 +38,6 @@ pub(crate) struct Rules {
     pub places_of_one_line: bool,
     /// Nobody is notified that a partition lost entries.
     pub tells_nobody_of_partitions: bool,
-    /// Partitions that a session has left are not named any more.
-    pub forgets_left_lines: bool,
     /// Commands do not say where they were issued in partitions, and count from their start.
     pub commands_from_nowhere: bool,
     /// Events that except rooms of another partition are in that of their rooms.

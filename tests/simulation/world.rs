@@ -80,7 +80,6 @@ impl World {
             changes_on_control_only: rules.changes_on_control_only,
             places_of_one_line: rules.places_of_one_line,
             tells_nobody_of_partitions: rules.tells_nobody_of_partitions,
-            forgets_left_lines: rules.forgets_left_lines,
         };
         // The log counts in finer steps, so that two masters hardly ever assign the same id.
         let settings = Settings { history_ms: settings.window_ms * 1_000, ..settings };
