@@ -9,6 +9,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The publish key of every server here.
@@ -24,7 +25,9 @@ struct Process {
 
 impl Process {
     fn start(name: &str, program: &Path, arguments: &[&str], files: &[(&str, &str)]) -> Self {
-        let directory = std::env::temp_dir().join(format!("roomcast-bench-{name}-{}", free_port()));
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let directory = std::env::temp_dir().join(format!("roomcast-bench-{name}-{}-{number}", std::process::id()));
         fs::create_dir_all(&directory).expect("the temporary directory can be written");
         for (file, text) in files {
             fs::write(directory.join(file), text).expect("the temporary directory can be written");
