@@ -23,7 +23,7 @@ pub enum ShardCommand<L> {
     SessionCommand(PlacedCommand),
     /// A probe of this node.
     Probe(Id),
-    /// The log begins at this offset, for the first time or after it was lost. Events follow.
+    /// Lines of the log begin at these offsets, for the first time or after they lost entries. Events follow.
     Reset(Box<[Offset]>),
     /// The log was read up to this offset, and there was no event since the last one.
     Advance(Offset),
