@@ -10,6 +10,14 @@ pub type Namespace = Arc<str>;
 /// The namespace of `/ws` and SSE clients, and the default everywhere.
 pub const MAIN_NAMESPACE: &str = "/";
 
+/// [`MAIN_NAMESPACE`] without an allocation: each thread shares one.
+pub fn main_namespace() -> Namespace {
+    thread_local! {
+        static MAIN: Namespace = MAIN_NAMESPACE.into();
+    }
+    MAIN.with(Namespace::clone)
+}
+
 /// So many parts of a room's name, split at `:`; all of it where it has no more, or for zero.
 pub fn first_segments(room: &str, count: u8) -> &str {
     match count.checked_sub(1).and_then(|last| room.match_indices(':').nth(usize::from(last))) {

@@ -208,8 +208,31 @@ fn write_part(f: &mut fmt::Formatter<'_>, offset: Offset, first_ms: u64) -> fmt:
     let later = position.ms.wrapping_sub(first_ms);
     // Small for what is a little earlier, too.
     let zigzag = (later << 1) ^ (0u64.wrapping_sub(later >> 63));
-    let [line, epoch, seq] = [u64::from(line.number()), u64::from(epoch.0), position.seq].map(Base36);
-    write!(f, ".{line}_{epoch}_{}_{seq}", Base36(zigzag))
+    // Written from its end, as one piece: the answer to a publish has a part for each of the other lines.
+    let (mut text, mut at) = ([0; MAX_PART], MAX_PART);
+    for (mark, number) in [(b'_', position.seq), (b'_', zigzag), (b'_', epoch.0.into()), (b'.', line.number().into())] {
+        at = put_base36(&mut text, at, number) - 1;
+        text[at] = mark;
+    }
+    f.write_str(std::str::from_utf8(&text[at..]).map_err(|_| fmt::Error)?)
+}
+
+/// Bytes of four numbers in base 36, each with a mark before it.
+const MAX_PART: usize = 4 * (13 + 1);
+
+/// Puts digits and small letters before `end`. Answers where they begin.
+fn put_base36(text: &mut [u8], end: usize, number: u64) -> usize {
+    const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+    let (mut at, mut left) = (end, number);
+    loop {
+        at -= 1;
+        // The remainder is below 36.
+        text[at] = DIGITS[(left % 36) as usize];
+        left /= 36;
+        if left == 0 {
+            return at;
+        }
+    }
 }
 
 fn parse_part(part: &str, first_ms: u64) -> Option<Offset> {
@@ -223,26 +246,6 @@ fn parse_part(part: &str, first_ms: u64) -> Option<Offset> {
     }
     let later = (zigzag >> 1) ^ 0u64.wrapping_sub(zigzag & 1);
     Some(Offset { line, epoch, position: Position { ms: first_ms.wrapping_add(later), seq } })
-}
-
-/// Digits and small letters.
-struct Base36(u64);
-
-impl fmt::Display for Base36 {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
-        let (mut text, mut at, mut left) = ([0; 13], 13, self.0);
-        loop {
-            at -= 1;
-            // The remainder is below 36.
-            text[at] = DIGITS[(left % 36) as usize];
-            left /= 36;
-            if left == 0 {
-                break;
-            }
-        }
-        f.write_str(std::str::from_utf8(&text[at..]).map_err(|_| fmt::Error)?)
-    }
 }
 
 /// As it is printed: no sign, no capitals, no leading zeros.

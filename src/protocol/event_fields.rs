@@ -3,11 +3,13 @@
 
 use crate::model::args::{Args, ArgsError};
 use crate::model::draft::{Draft, DraftError, DraftLimits, Source};
-use crate::model::names::{MAIN_NAMESPACE, Namespace, Room};
+use crate::model::names::{Namespace, Room, main_namespace};
 use crate::protocol::json_text::{SharedText, Text};
 use crate::protocol::socketio_encode::check_draft;
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+use std::fmt;
 use std::sync::Arc;
 
 /// The keys and their values. Typed languages write every key, so an empty text or list and `null` mean that the key is
@@ -34,6 +36,7 @@ pub(crate) struct EventFields<'a> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct JsonFields<'a> {
+    #[serde(default, deserialize_with = "room")]
     room: Option<Room>,
     rooms: Option<Vec<Room>>,
     except: Option<Vec<Room>>,
@@ -52,6 +55,40 @@ struct JsonFields<'a> {
 /// `"data":null` is one argument, which is null.
 fn even_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// A name of a room, which nearly always has no escapes: then it is allocated once, where `Arc<str>` would be copied from a
+/// `String`.
+fn room<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Room>, D::Error> {
+    struct Name;
+    impl Visitor<'_> for Name {
+        type Value = Room;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a string")
+        }
+
+        fn visit_str<E>(self, name: &str) -> Result<Room, E> {
+            Ok(name.into())
+        }
+    }
+    struct Named;
+    impl<'de> Visitor<'de> for Named {
+        type Value = Option<Room>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("option")
+        }
+
+        fn visit_unit<E>(self) -> Result<Option<Room>, E> {
+            Ok(None)
+        }
+
+        fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<Room>, D::Error> {
+            deserializer.deserialize_str(Name).map(Some)
+        }
+    }
+    deserializer.deserialize_option(Named)
 }
 
 /// Reads an object with an error that names the key.
@@ -149,7 +186,7 @@ impl<'a> EventFields<'a> {
             (None, rooms) => rooms.unwrap_or_default(),
         };
         let draft = Draft {
-            namespace: self.namespace.filter(|name| !name.is_empty()).unwrap_or_else(|| MAIN_NAMESPACE.into()),
+            namespace: self.namespace.filter(|name| !name.is_empty()).unwrap_or_else(main_namespace),
             rooms,
             except: self.except.unwrap_or_default(),
             event: self.event.ok_or_else(|| DraftError::Field("`event` is missing".into()))?,

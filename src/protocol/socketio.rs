@@ -3,7 +3,7 @@
 
 use crate::model::args::{Args, ArgsError, MAX_JSON_DEPTH, is_too_deep};
 use crate::model::draft::{MAX_ATTACHMENTS, RESERVED_EVENTS};
-use crate::model::names::{MAIN_NAMESPACE, Namespace};
+use crate::model::names::{MAIN_NAMESPACE, Namespace, main_namespace};
 use crate::model::number::number_text;
 use crate::protocol::json_text::unquote;
 use crate::protocol::raw_json;
@@ -372,10 +372,7 @@ fn echoed_id(text: &str) -> Result<Box<str>, DecodeError> {
 }
 
 fn namespace(text: &str) -> Namespace {
-    thread_local! {
-        static MAIN: Namespace = MAIN_NAMESPACE.into();
-    }
-    if text == MAIN_NAMESPACE { MAIN.with(Namespace::clone) } else { text.into() }
+    if text == MAIN_NAMESPACE { main_namespace() } else { text.into() }
 }
 
 fn object(json: &str) -> Result<&str, DecodeError> {
