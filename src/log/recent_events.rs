@@ -6,8 +6,8 @@ mod share;
 mod tenants;
 
 use crate::log::config::Bounds;
-use crate::log::recent_events::room_floors::{Overflow, RoomFloors};
 use crate::log::recent_events::ranking::Large;
+use crate::log::recent_events::room_floors::{Overflow, RoomFloors};
 use crate::log::recent_events::share::{RoomEvents, Share};
 use crate::model::draft::Source;
 use crate::model::event::Event;

@@ -220,9 +220,7 @@ impl Share {
     /// Those who hold most, within a factor of two, with their bytes.
     pub(crate) fn largest(&self, max: usize) -> Vec<(Holder, usize)> {
         match &self.tenants {
-            Some(tenants) => {
-                tenants.first(max).map(|(name, bytes)| (Holder::Tenant(name.clone()), bytes)).collect()
-            }
+            Some(tenants) => tenants.first(max).map(|(name, bytes)| (Holder::Tenant(name.clone()), bytes)).collect(),
             None => {
                 let rooms = self.large.first(max);
                 let holder = |(namespace, room): &(Namespace, Room)| {

@@ -83,7 +83,9 @@ impl Budget {
     /// Drops the oldest events of all lines, as far as they are of about the same age.
     fn drop_oldest(&self, lines: &[RwLock<Window>], share: usize, goal: usize) -> bool {
         let ages = lines.iter().filter_map(|line| line.read().events().shares[share].ages());
-        let Some((oldest, newest)) = ages.reduce(|all, ages| (all.0.min(ages.0), all.1.max(ages.1))) else { return false };
+        let Some((oldest, newest)) = ages.reduce(|all, ages| (all.0.min(ages.0), all.1.max(ages.1))) else {
+            return false;
+        };
         let up_to = oldest + newest.saturating_sub(oldest) / FREED_FRACTION as u64;
         let mut freed = false;
         for line in lines {
