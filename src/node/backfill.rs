@@ -26,7 +26,7 @@ const MAX_BEHIND: Duration = Duration::from_secs(5);
 pub async fn run(node: Arc<Node>, line: Line) {
     let Some(queue) = node.backfill.get(line.index()) else { return };
     let window = &node.window;
-    let bounds = node.context.recovery.bounds(window.partitions());
+    let bounds = node.context.recovery.of_line(window.partitions()).bounds(window.partitions());
     loop {
         queue.arrival().await;
         tokio::time::sleep(GATHER).await;

@@ -13,7 +13,7 @@ use roomcast::log::interest::lines::Interests;
 use roomcast::log::redis::generation;
 use roomcast::log::redis::generation::{Discontinuity, TailState};
 use roomcast::log::shared_window::SharedWindow;
-use roomcast::log::window::{Slice, Window};
+use roomcast::log::window::Slice;
 use roomcast::model::command::Action;
 use roomcast::model::draft::Draft;
 use roomcast::model::event::Event;
@@ -96,8 +96,7 @@ impl Node {
             true => Interests::everything(settings.partitions, namespaces),
             false => Interests::of_sessions(settings.partitions, &namespaces, kept),
         };
-        let of_line = || Window::within(kept, settings.bounds());
-        let window = SharedWindow::new(settings.partitions, of_line, interest);
+        let window = SharedWindow::new(settings.partitions, kept, settings.bounds(), interest);
         let shard = || Shard::new(settings, &window);
         Self {
             name,
