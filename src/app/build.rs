@@ -17,7 +17,6 @@ use crate::log::redis::partitioned::PartitionedLog;
 use crate::log::redis::stream_kept;
 use crate::log::shared_window::SharedWindow;
 use crate::log::traced::TracedLog;
-use crate::log::window::Window;
 use crate::metrics::Metrics;
 use crate::model::draft::DraftLimits;
 use crate::model::id::NodeId;
@@ -86,7 +85,6 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
     let recovery = recovery_within(&config.recovery, memory.limit());
     let partitions = config.redis.layout();
     let (kept, bounds) = (recovery.kept(), recovery.bounds(partitions));
-    let window = || Window::within(kept, bounds);
     let namespaces = Namespaces::new(&config.socketio.namespaces);
     let interest = match config.redis.url {
         Some(_) => Interests::of_sessions(partitions, &namespaces, kept),
@@ -104,7 +102,7 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
         socketio: config.socketio.clone(),
         explain: config.explain.clone(),
         recovery,
-        window: Arc::new(SharedWindow::new(partitions, window, interest)),
+        window: Arc::new(SharedWindow::new(partitions, kept, bounds, interest)),
         draft_limits,
         namespaces,
         live: LiveSettings::new(settings(config).map_err(AppError::Setup)?),

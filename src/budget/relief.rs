@@ -1,5 +1,6 @@
 //! Who is closed when the node is over its memory: the largest connections of the owners that hold the most.
 
+use crate::budget::Level;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
@@ -7,6 +8,25 @@ use std::collections::{BinaryHeap, HashMap};
 pub const MIN_HOLDING: usize = 1 << 10;
 /// Whoever holds less is closed only where such small holdings are what there is too much of.
 const SMALL_HOLDING: usize = 16 << 10;
+
+/// When holders are closed: from [`Level::Over`] on, until [`Level::Calm`].
+#[derive(Debug, Default)]
+pub struct Relief {
+    has_begun: bool,
+}
+
+impl Relief {
+    /// Whether to close some now. What was closed frees less than the sums say, so only what the process itself has, `is_observed`,
+    /// ends it. Otherwise a node whose holders stay right below [`Level::Over`] would refuse new work for good.
+    pub fn is_due(&mut self, level: Level, is_observed: bool) -> bool {
+        match level {
+            Level::Over => self.has_begun = true,
+            Level::Calm if is_observed => self.has_begun = false,
+            Level::Tight | Level::Calm => {}
+        }
+        level == Level::Over || level == Level::Tight && self.has_begun && is_observed
+    }
+}
 
 /// A connection, and what it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +82,23 @@ mod tests {
 
     fn holders(all: &[(u64, usize)]) -> Vec<Holder<usize>> {
         all.iter().enumerate().map(|(key, (owner, bytes))| Holder { owner: *owner, key, bytes: *bytes }).collect()
+    }
+
+    #[test]
+    fn relief_goes_on_until_the_process_is_below_what_refuses_new_work() {
+        let mut relief = Relief::default();
+        let looks = [
+            (Level::Tight, true, false),
+            (Level::Over, false, true),
+            (Level::Calm, false, false),
+            (Level::Tight, false, false),
+            (Level::Tight, true, true),
+            (Level::Calm, true, false),
+            (Level::Tight, true, false),
+        ];
+        for (look, (level, is_observed, due)) in looks.into_iter().enumerate() {
+            assert_eq!(relief.is_due(level, is_observed), due, "look {look}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::model::partition::Partitions;
 use std::time::Duration;
 
-/// What is kept at most of one line.
+/// What is kept at most of all lines together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Bytes of events.
@@ -31,16 +31,17 @@ pub struct RecoveryConfig {
 }
 
 impl RecoveryConfig {
-    /// The part of one line of a log with these partitions: all have as many bytes.
+    /// For one line of a log with these partitions: all have as many bytes of what a node reads while it starts. What is
+    /// missing of it later is read again.
     #[must_use]
     pub fn of_line(&self, partitions: Partitions) -> Self {
         Self { window_bytes: self.window_bytes / partitions.lines().len(), ..self.clone() }
     }
 
-    /// What is kept of one line of a log with these partitions.
+    /// What is kept of a log with these partitions.
     pub fn bounds(&self, partitions: Partitions) -> Bounds {
         Bounds {
-            bytes: self.of_line(partitions).window_bytes,
+            bytes: self.window_bytes,
             room_bytes: self.room_bytes,
             tenant_segments: if self.tenant_segments > 0 { self.tenant_segments } else { partitions.segments() },
         }

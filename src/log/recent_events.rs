@@ -6,6 +6,7 @@ mod share;
 mod tenants;
 
 use crate::log::config::Bounds;
+use crate::log::recent_events::ranking::Large;
 use crate::log::recent_events::room_floors::{Overflow, RoomFloors};
 use crate::log::recent_events::share::{RoomEvents, Share};
 use crate::model::draft::Source;
@@ -14,8 +15,10 @@ use crate::model::names::{Namespace, Room};
 use crate::model::offset::Position;
 use std::sync::Arc;
 
+pub(super) use share::Holder;
+
 /// A room with less than this fraction of the bytes never gives events away before others.
-const LARGE_FRACTION: usize = 1024;
+pub(super) const LARGE_FRACTION: usize = 1024;
 /// The index of what clients publish among the shares.
 pub(super) const OF_CLIENTS: usize = 1;
 
@@ -26,6 +29,8 @@ pub(super) const OF_CLIENTS: usize = 1;
 #[derive(Debug)]
 pub(super) struct RecentEvents {
     bounds: Bounds,
+    /// So many lines have the bytes together.
+    lines: usize,
     floor: Position,
     /// Of all others, and of clients.
     pub(super) shares: [Share; 2],
@@ -35,14 +40,22 @@ pub(super) struct RecentEvents {
 impl RecentEvents {
     /// None yet, and never more than so many bytes.
     pub(super) fn new(bounds: Bounds) -> Self {
-        let share = || Share::new(bounds.bytes / LARGE_FRACTION, bounds.room_bytes, bounds.tenant_segments);
+        Self::of_line(bounds, 1)
+    }
+
+    /// Those of one of so many lines, which may have the bytes together. That all of them have no more is for the caller to
+    /// see to.
+    pub(super) fn of_line(bounds: Bounds, lines: usize) -> Self {
+        let stands_out = bounds.bytes / LARGE_FRACTION;
+        let large = Large { listed: stands_out / lines, stands_out };
+        let share = || Share::new(large, bounds.room_bytes, bounds.tenant_segments);
         let floors = RoomFloors::new(bounds.tenant_segments);
-        Self { bounds, floor: Position::default(), shares: [share(), share()], floors }
+        Self { bounds, lines, floor: Position::default(), shares: [share(), share()], floors }
     }
 
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
-        *self = Self::new(self.bounds);
+        *self = Self::of_line(self.bounds, self.lines);
     }
 
     /// The oldest position after which all rooms without a floor of their own have everything.
@@ -147,6 +160,12 @@ impl RecentEvents {
         self.bound_floors();
     }
 
+    /// From now on it has at most so many bytes.
+    pub(super) fn set_bytes(&mut self, bytes: usize) {
+        self.bounds.bytes = bytes;
+        self.bound();
+    }
+
     /// Drops what is too much.
     pub(super) fn bound(&mut self) {
         while self.bytes() > self.bounds.bytes {
@@ -183,22 +202,37 @@ impl RecentEvents {
     /// Drops one event.
     fn evict(&mut self) {
         let over = usize::from(self.shares[OF_CLIENTS].bytes() > self.bounds.bytes / 2);
-        let other = self.shares[1 - over].oldest();
-        if let Some(event) = self.shares[over].evict_of_largest() {
-            self.floors.raise(&event, self.floor);
-        } else {
-            let mut is_first = false;
-            let oldest = self.shares[over].evict_oldest(|position, _| {
-                is_first = other.is_none_or(|other| position < other);
-                true
-            });
-            match oldest {
-                Some(event) if is_first => self.floor = self.floor.max(event.offset.position),
-                Some(event) => self.floors.raise(&event, self.floor),
-                None => {}
+        match self.shares[over].evict_of_largest() {
+            Some(event) => {
+                self.floors.raise(&event, self.floor);
+                self.bound_floors();
             }
+            None => drop(self.evict_oldest(over, u64::MAX)),
+        }
+    }
+
+    /// Drops the oldest event of a share, if it was not pushed later. Answers its bytes.
+    pub(super) fn evict_oldest(&mut self, share: usize, pushed_ms: u64) -> Option<usize> {
+        let other = self.shares[1 - share].oldest();
+        let event = self.shares[share].evict_oldest(|_, pushed| pushed <= pushed_ms)?;
+        let position = event.offset.position;
+        if other.is_none_or(|other| position < other) {
+            self.floor = self.floor.max(position);
+        } else {
+            self.floors.raise(&event, self.floor);
         }
         self.bound_floors();
+        Some(event.size())
+    }
+
+    /// Drops the event of a share that goes first of this holder's. Answers its bytes.
+    pub(super) fn evict_of(&mut self, share: usize, holder: &Holder) -> Option<usize> {
+        let event = self.shares[share].evict_of(holder)?;
+        // What was given away is not to be passed over again and again.
+        self.shares[share].oldest();
+        self.floors.raise(&event, self.floor);
+        self.bound_floors();
+        Some(event.size())
     }
 
     /// Where too many rooms have a floor of their own, those of the tenant with most of them lose what lies before some of

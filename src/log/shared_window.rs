@@ -1,8 +1,12 @@
 //! The recent log as the tails write it and replays read it.
 
+mod budget;
+
 use crate::log::Snapshot;
 use crate::log::backfill::Past;
+use crate::log::config::Bounds;
 use crate::log::interest::lines::Interests;
+use crate::log::shared_window::budget::Budget;
 use crate::log::window::{Gap, Pulled, RecentLog, Slice, Window};
 use crate::model::command::SessionCommand;
 use crate::model::event::Event;
@@ -10,20 +14,25 @@ use crate::model::names::Room;
 use crate::model::offset::{Offset, Position};
 use crate::model::partition::{Line, Partitions};
 use parking_lot::{RwLock, RwLockWriteGuard};
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A [`Window`] for each line, behind a lock that nobody holds for longer than a [`Slice`] takes, and what is to be in it.
+/// The windows have their bytes together.
 pub struct SharedWindow {
     lines: Box<[RwLock<Window>]>,
+    budget: Budget,
     partitions: Partitions,
     interest: Arc<Interests>,
 }
 
 impl SharedWindow {
-    /// Shares a window of each line.
-    pub fn new(partitions: Partitions, window: impl Fn() -> Window, interest: Interests) -> Self {
-        let lines = partitions.lines().map(|_| RwLock::new(window())).collect();
-        Self { lines, partitions, interest: Arc::new(interest) }
+    /// An empty window of each line, which have so many bytes together. Events are kept for so long.
+    pub fn new(partitions: Partitions, max_age: Duration, bounds: Bounds, interest: Interests) -> Self {
+        let of_line = |_| RwLock::new(Window::of_line(max_age, bounds, partitions.lines().len()));
+        let lines = partitions.lines().map(of_line).collect();
+        Self { lines, budget: Budget::new(bounds.bytes), partitions, interest: Arc::new(interest) }
     }
 
     /// Which line has the events of a room.
@@ -58,7 +67,7 @@ impl SharedWindow {
 
     /// Bytes of the kept events.
     pub fn bytes(&self) -> usize {
-        self.lines.iter().map(|window| window.read().bytes()).sum()
+        self.budget.used()
     }
 
     /// Whether no event is kept.
@@ -71,9 +80,11 @@ impl SharedWindow {
         self.of(offset.line).read().event_at(offset.position).cloned()
     }
 
-    /// For the tail of a line.
-    pub fn write(&self, line: Line) -> RwLockWriteGuard<'_, Window> {
-        self.of(line).write()
+    /// For the tail of a line. Once it is dropped, the windows of all lines together are within their bytes again. Nobody has
+    /// two of them at once.
+    pub fn write(&self, line: Line) -> WindowWriter<'_> {
+        let window = self.of(line).write();
+        WindowWriter { before: window.bytes(), window, over: Over(self) }
     }
 
     /// Begins anew with what is wanted of a snapshot.
@@ -103,6 +114,43 @@ impl SharedWindow {
             }
         }
         interest.fill_always(after, up_to);
+    }
+}
+
+/// The window of a line, for its tail.
+pub struct WindowWriter<'a> {
+    window: RwLockWriteGuard<'a, Window>,
+    before: usize,
+    /// Dropped after the lock is free.
+    over: Over<'a>,
+}
+
+impl Deref for WindowWriter<'_> {
+    type Target = Window;
+
+    fn deref(&self) -> &Window {
+        &self.window
+    }
+}
+
+impl DerefMut for WindowWriter<'_> {
+    fn deref_mut(&mut self) -> &mut Window {
+        &mut self.window
+    }
+}
+
+impl Drop for WindowWriter<'_> {
+    fn drop(&mut self) {
+        self.over.0.budget.note(self.before, self.window.bytes());
+    }
+}
+
+/// Sees to it that the lines are within their bytes.
+struct Over<'a>(&'a SharedWindow);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.budget.settle(&self.0.lines);
     }
 }
 
@@ -143,3 +191,6 @@ impl SharedWindow {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

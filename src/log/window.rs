@@ -137,6 +137,11 @@ impl Window {
 
     /// The same within these bounds.
     pub fn within(max_age: Duration, bounds: Bounds) -> Self {
+        Self::of_line(max_age, bounds, 1)
+    }
+
+    /// That of one of so many lines, which may have the bytes together: see [`RecentEvents::of_line`].
+    pub(super) fn of_line(max_age: Duration, bounds: Bounds, lines: usize) -> Self {
         let max_age_ms = u64::try_from(max_age.as_millis()).unwrap_or(u64::MAX);
         Self {
             max_age_ms,
@@ -145,7 +150,7 @@ impl Window {
             head: Position::default(),
             filled_up_to: Position::default(),
             unreadable: Position::default(),
-            events: RecentEvents::new(bounds),
+            events: RecentEvents::of_line(bounds, lines),
             commands: RecentCommands::new(max_age_ms, bounds.bytes / COMMANDS_FRACTION),
         }
     }
@@ -182,6 +187,16 @@ impl Window {
     /// The oldest position from which a resume may be complete. A room may have a later one: see [`Self::covers`].
     pub fn floor(&self) -> Offset {
         Offset { epoch: self.epoch, position: self.events.floor(), line: self.line }
+    }
+
+    /// The kept events.
+    pub(super) fn events(&self) -> &RecentEvents {
+        &self.events
+    }
+
+    /// The same, for whoever drops some.
+    pub(super) fn events_mut(&mut self) -> &mut RecentEvents {
+        &mut self.events
     }
 
     /// Bytes of the kept events.

@@ -34,7 +34,7 @@ pub async fn run(node: Arc<Node>, line: Line) {
             let head = Offset { line, ..window.head_of(line) };
             let range = needed.range(window.interest().of(line), head, bounds);
             let has_read = match range {
-                Some(range) => pass(&node, range).await,
+                Some(range) => pass(&node, PastRange { budget: Some(node.pass_budget.clone()), ..range }).await,
                 // Another pass has brought it.
                 None => true,
             };

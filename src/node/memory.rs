@@ -1,8 +1,8 @@
 //! Keeps the node within `limits.memory`: looks at what the process has, and closes the largest holders when that is too much.
 //! New work is refused by whoever takes it in ([`crate::budget::MemoryBudget::is_tight`]).
 
-use crate::budget::relief::{Holder, MIN_HOLDING, closable, largest};
-use crate::budget::{Holding, Level, MemoryBudget, machine};
+use crate::budget::relief::{Holder, MIN_HOLDING, Relief, closable, largest};
+use crate::budget::{Holding, MemoryBudget, machine};
 use crate::model::close::CloseReason;
 use crate::node::context::{LocalNode, Node};
 use crate::session::connection::ConnectionKey;
@@ -37,6 +37,7 @@ pub async fn watch(node: Arc<Node>) {
     let (context, memory) = (&node.context, &node.context.memory);
     let (mut looks, mut settle, mut futile, mut warned) = (0_u32, 0_u32, 0_u32, 0_u32);
     let mut of_window = 0;
+    let mut relief = Relief::default();
     loop {
         interval.tick().await;
         looks = looks.wrapping_add(1);
@@ -59,7 +60,7 @@ pub async fn watch(node: Arc<Node>) {
         {
             memory.observe(resident);
         }
-        if memory.level() < Level::Over || futile > 0 {
+        if !relief.is_due(memory.level(), settle == 0) || futile > 0 {
             continue;
         }
         settle = SETTLE;

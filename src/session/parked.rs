@@ -61,7 +61,7 @@ impl Parked {
                 (None, named) => named?,
             });
         }
-        if place.on(self.last_line).is_some_and(|offset| offset.position >= self.last) {
+        if self.has_all(named, &place) {
             for at in self.at.offsets() {
                 if let Some(known) = place.on(at.line).filter(|known| known.epoch == at.epoch) {
                     place.set(later(known, at));
@@ -69,6 +69,16 @@ impl Parked {
             }
         }
         Some(place)
+    }
+
+    /// Whether the client had the last event that was sent to it, and so what was sent before it on other lines. An offset that
+    /// names more lines than the session has is not of an event that it was sent: a publisher got it, and it says nothing of what
+    /// was sent before.
+    fn has_all(&self, named: Option<&Place>, place: &Place) -> bool {
+        let lines = self.at.lines();
+        let is_own = named.is_none_or(|named| named.lines().partitions().all(|line| lines.contains(line)));
+        let has_last = place.on(self.last_line).is_some_and(|offset| offset.position >= self.last);
+        has_last && (is_own || self.last == Position::default())
     }
 
     /// Where a line began to bring events to it. A place of an earlier moment does not name a partition that came later.
@@ -213,6 +223,30 @@ mod tests {
         let forgotten = Parked { changes: Changes::known(place(&[on(0, 30), on(2, 5)]), []), ..parked.clone() };
         assert_eq!(forgotten.resume_from(Some(&place(&[on(0, 30)]))), None);
         assert!(forgotten.resume_from(Some(&place(&[on(0, 30), on(2, 6)]))).is_some());
+    }
+
+    #[test]
+    fn an_offset_of_a_publisher_says_nothing_of_what_was_sent_before_it() {
+        let on = |number, ms| Offset { line: Line::new(number).unwrap(), ..offset(7, ms) };
+        let place = |offsets: &[Offset]| {
+            let mut place = Place::default();
+            offsets.iter().for_each(|offset| place.set(*offset));
+            place
+        };
+        let parked = Parked {
+            start: place(&[on(0, 10), on(1, 4), on(2, 5)]),
+            last: at(9),
+            last_line: Line::new(2).unwrap(),
+            at: place(&[on(0, 50), on(1, 8), on(2, 12)]),
+            ..parked()
+        };
+        let from = |parked: &Parked, named: &Place| parked.resume_from(Some(named)).unwrap();
+        let (own, publisher) =
+            (place(&[on(0, 20), on(1, 6), on(2, 9)]), place(&[on(0, 20), on(1, 6), on(2, 9), on(3, 1)]));
+        assert_eq!(from(&parked, &own), parked.at, "it got the last event");
+        assert_eq!(from(&parked, &publisher), own, "it knows of the last event");
+        let quiet = Parked { last: Position::default(), ..parked };
+        assert_eq!(from(&quiet, &publisher), quiet.at, "nothing was sent");
     }
 
     #[test]

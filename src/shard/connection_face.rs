@@ -315,6 +315,11 @@ impl Shard {
         }
     }
 
+    /// Whether the client of this connection is not read just now: its task is woken when it is.
+    pub fn is_unread(&self, key: ConnectionKey) -> bool {
+        self.hub.borrow().connections.get(key).is_some_and(|connection| connection.is_unread())
+    }
+
     /// The next bytes of a streamed response; ready with `None` when it is over.
     pub fn poll_stream(&self, key: ConnectionKey, context: &Context<'_>) -> Poll<Option<Bytes>> {
         let now = self.now();

@@ -215,6 +215,7 @@ impl Hub {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let (flushed, bytes) = write_out(connection, stream, with_offset, &mut self.scratch);
         connection.blocked = flushed == Flushed::Blocked;
+        let is_read_again = connection.wrote(bytes);
         if flushed == Flushed::All {
             connection.drained();
         }
@@ -232,9 +233,9 @@ impl Hub {
             }
         }
         if let Some(connection) = self.connections.get_mut(key)
-            && (connection.blocked || connection.closing.is_some())
+            && (connection.blocked || is_read_again || connection.closing.is_some())
         {
-            // The task waits until the socket has room, or ends.
+            // The task waits until the socket has room, reads on, or ends.
             connection.wake();
         }
     }

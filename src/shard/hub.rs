@@ -39,6 +39,8 @@ use tokio::sync::Notify;
 
 /// An answer is large from this part of `limits.outbox_bytes` on.
 const LARGE_ANSWER: usize = 4;
+/// Its sender is not read further from this part of it on.
+const HELD_ANSWERS: usize = 2;
 
 /// Everything one shard owns.
 pub(super) struct Hub {
@@ -252,23 +254,33 @@ impl Hub {
         }
     }
 
-    /// Queues a Socket.IO packet for one connection. An answer may be as large as the packet that it answers, which may be
-    /// much larger than the limit for unsent bytes: such a one, with a reply beside the acknowledgement, is allowed on top.
+    /// Queues a Socket.IO packet for one connection.
     pub(super) fn push_packet(&mut self, key: ConnectionKey, packet: Encoded) {
-        let frame = Frame::Packet(Arc::new(packet));
-        let (size, max) = (frame.size(), 2 * max_attached(self.context.socketio.max_payload));
-        if size > self.context.live.outbox_bytes() / LARGE_ANSWER
-            && let Some(connection) = self.connections.get_mut(key)
-            && connection.allowed() + size <= max
-        {
-            connection.allow(size);
-        }
-        self.push(key, frame);
+        self.push_answer(key, Frame::Packet(Arc::new(packet)));
     }
 
     /// Queues a `/ws` message for one connection.
     pub(super) fn push_json(&mut self, key: ConnectionKey, message: &str) {
-        self.push(key, Frame::Raw(websocket::text_frame(message)));
+        self.push_answer(key, Frame::Raw(websocket::text_frame(message)));
+    }
+
+    /// Queues what is most often an answer. It may be as large as the packet that it answers, which may be much larger than
+    /// the limit for unsent bytes: such a one, with a reply beside the acknowledgement, is allowed on top. A client that sends
+    /// faster than it takes its answers is not read further; those to what was read already are allowed, too.
+    fn push_answer(&mut self, key: ConnectionKey, frame: Frame) {
+        let max = self.context.live.outbox_bytes();
+        if let Some(connection) = self.connections.get_mut(key) {
+            let holds = connection.outbox.bytes() > max / HELD_ANSWERS && matches!(connection.link, Link::WebSocket(_));
+            let size = frame.size();
+            let fits = connection.allowed() + size <= 2 * max_attached(self.context.socketio.max_payload);
+            if fits && (holds || size > max / LARGE_ANSWER) {
+                connection.allow(size);
+            }
+            if holds {
+                connection.hold_reading();
+            }
+        }
+        self.push(key, frame);
     }
 
     /// The nearest deadline of any connection or parked session.

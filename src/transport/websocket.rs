@@ -70,6 +70,9 @@ impl Reader {
     /// Ready when the connection is over.
     fn read(&mut self, stream: &ClientStream, context: &mut Context<'_>) -> Poll<()> {
         for _ in 0..READS_PER_TURN {
+            if self.local.shard.is_unread(self.key) {
+                return Poll::Pending;
+            }
             match stream.poll_read_ready(context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(_)) => return Poll::Ready(()),

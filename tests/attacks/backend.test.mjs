@@ -32,8 +32,8 @@ async function stage(s, more = {}, config = {}) {
 const after = (ms, answer) => (response) => setTimeout(() => response.end(JSON.stringify(answer)), ms);
 
 scenario("130 slow asks of one user, and those of anonymous clients of one address, do not delay a bystander's", async (s) => {
-  const { backend, node, clients } = await stage(s, { timeout: "3s" }, { auth: { anonymous: true } });
-  backend.answer = ({ user }) => (user === "witness" ? { ack: ["at once"] } : after(500, {}));
+  const { backend, node, clients } = await stage(s, { timeout: "6s" }, { auth: { anonymous: true } });
+  backend.answer = ({ user }) => (user === "witness" ? { ack: ["at once"] } : after(1_000, {}));
   // One each at a time, so that they would fill all places of the backend.
   const hogs = [...await clients("hog", 130), ...await clients(undefined, 70)];
   let slowest = 0;
@@ -47,8 +47,8 @@ scenario("130 slow asks of one user, and those of anonymous clients of one addre
   slowest = 0;
   const answers = await bystander.during(Promise.all(hogs.map((hog) => hog.ask("send", 1))));
   bystander.unharmed();
-  assert.ok(slowest < 450, `${slowest.toFixed(0)} ms at most, less than one of the others takes`);
-  // 8 of each source at a time, for 3 s.
+  assert.ok(slowest < 950, `${slowest.toFixed(0)} ms at most, less than one of the others takes`);
+  // 8 of each source at a time, for 6 s; a round may take longer than the backend.
   assert.ok(answers.filter(([answer]) => answer === undefined).length >= 60, "the others get their share");
 });
 
@@ -184,25 +184,25 @@ for (const transport of ["url", "stream"]) {
     const redis = transport === "stream" && (await s.redis());
     const backend = s.serve(await startBackend());
     backend.answer = () => () => {};
-    const table = redis ? { backend: { stream: "inbox", notify: [], timeout: "1s" }, redis: { url: redis.url } } : backend.config({ timeout: "1s" });
+    const table = redis ? { backend: { stream: "inbox", notify: [], timeout: "2s" }, redis: { url: redis.url } } : backend.config({ timeout: "2s" });
     const node = await s.node({ rooms: rooms.filter(({ join }) => join !== "ask"), on: on.filter(({ join }) => !join?.startsWith("chat")), ...table });
     const client = await s.io(node, { token: tokenFor("7"), ...WEBSOCKET }).connected();
     redis && redis.signal("SIGSTOP");
     const begun = Date.now();
     const asked = Array.from({ length: 200 }, (_, n) => client.ask("send", n));
     assert.deepEqual(await client.ask("echo", "passes"), ["passes"]);
-    assert.ok(Date.now() - begun < 900, "without waiting for the backend");
+    assert.ok(Date.now() - begun < 1_800, "without waiting for the backend");
     const codes = (await Promise.all(asked)).map(([answer]) => answer.error.code);
     const took = Date.now() - begun;
     redis && redis.signal("SIGCONT");
-    assert.ok(took >= 800 && took < 2500, `${took} ms`);
+    assert.ok(took >= 1_800 && took < 6_000, `${took} ms`);
     assert.ok(codes.every((code) => ["backend_timeout", "backend_unavailable"].includes(code)), `${new Set(codes)}`);
     assert.ok(backend.calls.length < 5, "those whose time was over were not sent");
   });
 }
 
 scenario("the queue is bounded for each user and in sum: an error with retry_after_ms, counted, and others are not refused", async (s) => {
-  const { backend, node, clients } = await stage(s, { timeout: "3s", queue: 200, queue_per_user: 10, per_user: 2 });
+  const { backend, node, clients } = await stage(s, { timeout: "6s", queue: 200, queue_per_user: 10, per_user: 2 });
   backend.answer = ({ user }) => (user === "bystander" ? { ack: ["ok"] } : () => {});
   const users = (await Promise.all(Array.from({ length: 30 }, (_, n) => clients(`hog-${n}`, 1)))).flat();
   const [bystander] = await clients("bystander", 1);
@@ -212,7 +212,7 @@ scenario("the queue is bounded for each user and in sum: an error with retry_aft
   const held = await node.metric('roomcast_memory_bytes{kind="pending"}');
   assert.ok(held > 0, "what waits is charged to the memory budget");
   for (let n = 0; n < 20; n += 1) assert.deepEqual(await bystander.ask("send", n), ["ok"]);
-  assert.ok(Date.now() - begun < 3000, "while the others wait");
+  assert.ok(Date.now() - begun < 6_000, "while the others wait");
   const errors = (await within(asked, "all answers")).map(([answer]) => answer.error);
   const refused = errors.filter(({ code }) => code === "rate_limited");
   assert.ok(refused.length >= 30 * 20 && refused.length < 30 * 30, `${refused.length} refused`);

@@ -138,45 +138,66 @@ withinLimit("slow readers: long-polling clients that ask and never read", (s, no
 const grown = frame(TEXT, "x".repeat(900_000), { announce: 900_001 });
 
 scenario("sessions that were let in grow: new work is refused, then the largest owners are closed, and the others go on", async (s) => {
-  const node = await s.node({ ...CONFIG, limits: { memory: `${70 * MB}B` } });
-  const bystander = await witness(s, node);
+  // A tenth of it lies between refusing and closing: more than what one that grows takes for a moment.
+  const limit = 100 * MB;
+  const node = await s.node({ ...CONFIG, limits: { memory: `${limit}B` } });
+  // It shares its process with what fills the node.
+  const bystander = await witness(s, node, { floorMs: 15 });
   // Each user has two, which count together.
   const hostile = [];
-  for (let n = 0; n < 100; n += 1) hostile.push(await plainSocket(s, node, `hostile-${n % 50}`));
+  for (let n = 0; n < 140; n += 1) hostile.push(await plainSocket(s, node, `hostile-${n % 70}`));
   const modest = await plainSocket(s, node, "modest");
   modest.write(frame(TEXT, "x".repeat(100_000), { announce: 100_001 }));
   const reader = await s.ws(node, { token: tokenFor("reader") }).welcomed();
   const { offset } = await reader.ask({ type: "join", room: "room:a" });
 
   const rest = hostile.values();
-  let answer;
-  const fill = async () => {
-    for (const socket of rest) {
-      socket.write(grown);
-      await written(socket);
-      // Both: right at the limit what the process has goes down again by some pages.
-      if ((await node.get("/sse?room=a")).status !== 503) continue;
-      answer = await node.get(enginePath());
-      if (answer.status === 503) return;
+  /** Whether there was one more that could grow. */
+  const grow = async () => {
+    const { value: socket } = rest.next();
+    if (!socket) return false;
+    socket.write(grown);
+    await written(socket);
+    return true;
+  };
+  // Right at the limit, what the process has also goes down again by some pages: one more grows where a request was let in.
+  const refusalOf = async (ask) => {
+    for (;;) {
+      const { refusal } = await ask();
+      if (refusal) return refusal;
+      assert.ok(await grow(), "nothing was refused");
     }
   };
-  await bystander.during(fill());
-  assert.deepEqual([answer.status, answer.json().error.code, answer.headers["retry-after"]], [503, "overloaded", "10"]);
-  assert.equal((await s.ws(node, { token: tokenFor("7") }).ended()).status, 503);
-  const refusal = await reader.ask({ type: "join", room: "room:a", since: offset });
-  assert.deepEqual([refusal.code, refusal.retry_after_ms], ["overloaded", 10_000]);
+  const request = async (path) => {
+    const answer = await node.get(path);
+    return { refusal: answer.status === 503 && answer };
+  };
+  const connect = async () => {
+    const client = s.ws(node, { token: tokenFor("7") });
+    await until(() => client.end || client.messages.length > 0, "a session, or a refusal");
+    client.close();
+    return { refusal: client.end?.status === 503 };
+  };
+  const join = async () => {
+    const answer = await reader.ask({ type: "join", room: "room:a", since: offset });
+    return { refusal: answer.code === "overloaded" && answer };
+  };
+
+  await bystander.during((async () => {
+    await refusalOf(() => request("/sse?room=a"));
+    const answer = await refusalOf(() => request(enginePath()));
+    assert.deepEqual([answer.json().error.code, answer.headers["retry-after"]], ["overloaded", "10"]);
+    await refusalOf(connect);
+    assert.equal((await refusalOf(join)).retry_after_ms, 10_000);
+  })());
   reader.send({ type: "auth", token: tokenFor("reader") });
   await until(() => reader.messages.filter(({ type }) => type === "welcome").length === 2, "the answer to a fresh token");
   assert.equal((await reader.ask({ type: "join", room: "room:b" })).type, "joined");
   assert.equal(await counted(node, "memory"), 0);
 
   await bystander.during((async () => {
-    for (const socket of rest) {
-      // More would fill what the closing of the largest gave back.
-      if (hostile.some(({ closed }) => closed)) break;
-      socket.write(grown);
-      await written(socket);
-    }
+    // More would fill what the closing of the largest gave back.
+    while (!hostile.some(({ closed }) => closed) && (await grow()));
     await until(() => hostile.some((socket) => socket.closed), "the largest closed");
     await until(async () => (await node.get("/sse?room=a")).status === 401, "new work let in again");
   })());
@@ -184,7 +205,7 @@ scenario("sessions that were let in grow: new work is refused, then the largest 
   assert.ok(closed.texts.some((text) => text.includes('"closing"') && text.includes('"memory"')), `${closed.texts}`);
   assert.equal(await closed.closeCode(), 1013);
   assert.deepEqual([modest.closed, reader.end], [undefined, undefined]);
-  await until(() => resident(node) < 70 * MB, "the memory given back");
+  await until(() => resident(node) < limit, "the memory given back");
   console.log(`# grown: ${Math.round(resident(node) / MB)} MB at the end, ${await counted(node, "memory")} closed`);
   bystander.unharmed();
 });

@@ -127,6 +127,33 @@ scenario("replays of a Socket.IO client and of a stream arrive whole and continu
   assert.equal(stream.eventsOf("past").length, count);
 });
 
+scenario("a flood overtakes the replay of a Socket.IO client: it is closed, connects a second time and learns that it missed something", async (s) => {
+  const node = await s.node({ recovery: { window_bytes: "2MB" } });
+  const proxy = await s.proxy(node);
+  const client = await (await s.io(proxy, { token, transports: ["websocket"] }).connected()).join(ROOM);
+  await published(node, { room: ROOM, event: "past", data: [0, ""] });
+  await client.event("past");
+  const recovered = [];
+  client.socket.on("connect", () => {
+    recovered.push(client.socket.recovered);
+    if (recovered.length === 1) proxy.stall();
+  });
+  client.socket.io.reconnection(false);
+  proxy.cut();
+  await client.disconnected();
+  await past(node, 800, 1_500);
+  client.socket.io.reconnection(true);
+  client.socket.connect();
+  await until(() => recovered.length === 1, "the client that is back");
+  await past(node, 3_000, 1_500);
+  proxy.resume();
+  await until(async () => (await closed(node, "slow_consumer")) === 1, "closed");
+  await until(() => recovered.length === 2, "the second connection");
+  assert.deepEqual(recovered, [true, false]);
+  await published(node, { room: "user:reader", event: "after", data: 1 });
+  await client.event("after");
+});
+
 /** Bytes that the kernel has not sent yet, or that are not confirmed, from one local port to another. */
 function unsent(from, to) {
   const port = (number) => `:${number.toString(16).toUpperCase().padStart(4, "0")}`;

@@ -51,7 +51,7 @@ const record = (type, payload, announced = payload.length) => {
 
 describe("TLS", { concurrency: 1 }, () => {
   scenario("handshakes that never end make room for others, and end with http.head_timeout", async (s) => {
-    const one = await s.node({ tls: EC, http: { head_timeout: "2s" }, limits: { unauthenticated: 100 } });
+    const one = await s.node({ tls: EC, http: { head_timeout: "4s" }, limits: { unauthenticated: 100 } });
     const bystander = await witness(s, one);
     const first = await hello();
     const before = await memory(one);

@@ -311,7 +311,7 @@ suite("Explain", () => {
     try {
       const asked = performance.now();
       const half = await explained(nodes[0], { user: "7", room: "room:a" });
-      assert.ok(performance.now() - asked < 1_500, "the others are not waited for long");
+      assert.ok(performance.now() - asked < 2_500, "the others are not waited for long");
       assert.deepEqual([half.nodes_pending, half.nodes.find(({ status }) => status)?.status], [1, "unreachable"]);
       assert.match(half.message, /\(1 nodes did not answer\)$/);
     } finally {
@@ -328,7 +328,7 @@ suite("Explain", () => {
       const asked = performance.now();
       const half = await explained(nodes[0], { user: "7", room: "room:a" });
       const took = performance.now() - asked;
-      assert.ok(took < 1_900, `${took} ms`);
+      assert.ok(took < 2_500, `${took} ms`);
       assert.deepEqual([half.nodes_pending, half.nodes.find(({ status }) => status)?.status], [1, "unreachable"]);
     } finally {
       store.signal("SIGCONT");

@@ -87,16 +87,55 @@ suite("limits", () => {
     const one = await s.node({ limits: { events_per_second: 50 } });
     const unharmed = await bystander(s, one);
     const plain = await s.ws(one, { token }).welcomed();
+    // A burst, and what the rate allows in the time that this takes.
+    const most = (begun) => 480 + (50 * (Date.now() - begun)) / 1000;
+    let begun = Date.now();
     for (let n = 0; n < 10_000; n += 1) plain.send({ type: "event", event: "echo", data: n, id: n });
     assert.equal((await plain.ended()).code, 4429);
     const done = plain.messages.filter(({ type, data }) => type === "ack" && !data?.error);
-    assert.ok(done.length <= 600, `${done.length} events were carried out`);
+    assert.ok(done.length <= most(begun), `${done.length} events were carried out`);
     const client = await s.io(one, { token, transports: ["websocket"], reconnection: false }).connected();
     let answers = 0;
+    begun = Date.now();
     for (let n = 0; n < 10_000; n += 1) client.socket.emit("echo", n, (answer) => (answers += answer?.error ? 0 : 1));
     await client.disconnected();
-    assert.ok(answers <= 600, `${answers} events were carried out`);
+    assert.ok(answers <= most(begun), `${answers} events were carried out`);
     assert.ok((await one.metric('roomcast_closes_total{reason="rate_limit"}')) >= 2);
+    await unharmed();
+  });
+
+  const CHATTY = { events_per_second: 10_000, bytes_per_second: "1GB", outbox_bytes: "100kB" };
+  const PIECE = "x".repeat(9_000);
+
+  scenario("a client that sends faster than it takes its answers is read as it takes them, and gets each", async ({ node, io, ws }) => {
+    const one = await node({ limits: CHATTY });
+    const client = await io(one, { token, transports: ["websocket"] }).connected();
+    const plain = await ws(one, { token }).welcomed();
+    let answered = 0;
+    for (let id = 0; id < 1_000; id += 1) {
+      client.socket.emit("echo", PIECE, () => (answered += 1));
+      plain.send({ type: "event", event: "echo", data: PIECE, id });
+    }
+    const acked = () => plain.messages.filter(({ type }) => type === "ack").length;
+    await until(() => answered === 1_000 && acked() === 1_000, () => `${answered} and ${acked()} answers; ${JSON.stringify(plain.end)}`);
+    assert.deepEqual([client.argsOf("echoed").length, plain.eventsOf("echoed").length], [1_000, 1_000]);
+    assert.deepEqual([client.disconnects, plain.end], [[], undefined]);
+  });
+
+  scenario("a client that sends and never takes its answers is not read, and closed as slow_consumer after socketio.ping_timeout", async (s) => {
+    const one = await s.node({ limits: CHATTY, socketio: { ping_timeout: "1s" } });
+    const unharmed = await bystander(s, one);
+    const slow = s.raw(one);
+    await slow.upgrade(`/ws?token=${token}`);
+    slow.socket.pause();
+    const message = frame(TEXT, JSON.stringify({ type: "event", event: "echo", data: PIECE }));
+    slow.write(Buffer.concat(Array(5_000).fill(message)));
+    await until(async () => {
+      // Half of the limit, and the answers to what one turn reads: up to four times 64 KiB.
+      const unsent = await one.metric("roomcast_outbox_bytes");
+      assert.ok(unsent < MEGABYTE, `${unsent} bytes wait`);
+      return (await closed(one, "slow_consumer")) === 1;
+    }, "the one that never reads closed");
     await unharmed();
   });
 

@@ -2,7 +2,6 @@
 import assert from "node:assert/strict";
 import { until } from "../harness/deadline.mjs";
 import { only } from "../harness/balancer.mjs";
-import { PARTITIONS } from "../harness/config.mjs";
 import { faultTest } from "./stage.mjs";
 
 const BYTES = 50_000;
@@ -11,9 +10,7 @@ faultTest("clients that do not read are closed as slow_consumer and recovered, a
   const redis = await stage.tools.redis();
   // A long heartbeat timeout, so that the full outbox closes them.
   const socketio = { ping_interval: "1s", ping_timeout: "60s" };
-  // Lines share it equally, and most of the load is on the control line.
-  const recovery = { window_bytes: `${64 * (PARTITIONS + 1)}MB` };
-  await stage.start(2, { redis, recovery, limits: { outbox_bytes: "500KB" }, publish: { max_event: "500KB" }, socketio });
+  await stage.start(2, { redis, limits: { outbox_bytes: "500KB" }, publish: { max_event: "500KB" }, socketio });
   const [fast, slow] = stage.nodes;
   await stage.populate({ websocket: 4, upgrade: 2, ws: 4, sse: 4 }, { route: (_, index) => only(index % 2 ? slow : fast) });
   const stalled = stage.clients.filter(({ name }) => Number(name.split(" ")[1]) % 2);

@@ -30,7 +30,7 @@ class Group {
     }
     this.master = this.members[0];
     for (const replica of this.members.slice(1)) {
-      await until(async () => /master_link_status:up/.test(await replica.cli("INFO", "replication")), "a replica in sync");
+      await until(async () => /master_link_status:up/.test(await replica.cli("INFO", "replication").catch(() => "")), "a replica in sync");
     }
     for (let index = 0; index < 3; index += 1) this.sentinels.push(await this.#startSentinel());
     await until(async () => (await Promise.all(this.sentinels.map((one) => this.#knows(one)))).every(Boolean), "Sentinels that know each other", FAILOVER_WITHIN);
@@ -49,7 +49,7 @@ class Group {
   }
 
   async #knows(sentinel) {
-    const text = await sentinel.cli("INFO", "sentinel");
+    const text = await sentinel.cli("INFO", "sentinel").catch(() => "");
     return /status=ok,address=[^,]+,slaves=2,sentinels=3/.test(text);
   }
 

@@ -59,9 +59,9 @@ impl World {
         let client = self.rng.random_range(0..self.clients.len());
         let Some(conn) = self.clients[client].conn else { return self.connect_if_gone(client) };
         match self.rng.random_range(0..100) {
-            0..70 => (0..self.rng.random_range(1..6)).for_each(|_| self.receive(conn)),
-            70..80 => self.break_off(client, conn),
-            80..94 => self.join_some(client, conn),
+            0..65 => (0..self.rng.random_range(1..6)).for_each(|_| self.receive(conn)),
+            65..74 => self.break_off(client, conn),
+            74..87 => self.join_some(client, conn),
             _ => self.leave_some(client, conn),
         }
     }
@@ -76,7 +76,8 @@ impl World {
         let real = self.rng.random_range(0..copies);
         for copy in 0..copies {
             let id = self.next_serial();
-            let (shard, size) = (self.rng.random_range(0..2), self.rng.random_range(1..12));
+            let (shard, size) =
+                (self.rng.random_range(0..2), self.rng.random_range(1..self.settings.habits.room_on_wire));
             let who = &mut self.clients[client];
             let rooms = who.rooms.keys().cloned().collect();
             let mut conn = Conn::new(client, who.kind, node, shard, size);
@@ -104,6 +105,9 @@ impl World {
         let arrive = self.rng.random_range(0..=conn.up.len());
         conn.up.truncate(arrive);
         conn.client_open = false;
+        if self.settings.habits.long_replays {
+            conn.room_on_wire = 0;
+        }
         let client = &mut self.clients[conn.client];
         if client.conn == Some(id) {
             client.gone(!self.rules.stock_buffer);

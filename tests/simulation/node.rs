@@ -1,5 +1,6 @@
 //! One roomcast process: the parts under test, and the tail that feeds its shards.
 
+use crate::habits::Habits;
 use crate::log::{Body, Entry, Log};
 use crate::rules::Rules;
 use crate::shard::{Command, Shard};
@@ -12,7 +13,7 @@ use roomcast::log::interest::lines::Interests;
 use roomcast::log::redis::generation;
 use roomcast::log::redis::generation::{Discontinuity, TailState};
 use roomcast::log::shared_window::SharedWindow;
-use roomcast::log::window::{Slice, Window};
+use roomcast::log::window::Slice;
 use roomcast::model::command::Action;
 use roomcast::model::draft::Draft;
 use roomcast::model::event::Event;
@@ -33,6 +34,7 @@ pub(crate) struct Settings {
     pub window_bytes: usize,
     pub outbox_bytes: usize,
     pub slice: Slice,
+    pub habits: Habits,
     pub history_ms: u64,
     /// Bytes of one room in the window.
     pub room_bytes: usize,
@@ -51,6 +53,8 @@ pub(crate) struct Settings {
     pub places_of_one_line: bool,
     /// Nobody is notified that a partition lost entries.
     pub tells_nobody_of_partitions: bool,
+    /// Partitions that a session has left are not named any more.
+    pub forgets_left_lines: bool,
 }
 
 impl Settings {
@@ -92,8 +96,7 @@ impl Node {
             true => Interests::everything(settings.partitions, namespaces),
             false => Interests::of_sessions(settings.partitions, &namespaces, kept),
         };
-        let of_line = || Window::within(kept, settings.bounds());
-        let window = SharedWindow::new(settings.partitions, of_line, interest);
+        let window = SharedWindow::new(settings.partitions, kept, settings.bounds(), interest);
         let shard = || Shard::new(settings, &window);
         Self {
             name,
@@ -178,7 +181,7 @@ impl Node {
     }
 
     /// As a line begins once other lines have read, or delivered, what its history comes after, or it `is_late`.
-    pub(crate) fn begin(&mut self, line: Line, log: &Log, now: u64, is_late: bool) {
+    pub(crate) fn begin(&mut self, line: Line, log: &Log, now: u64, (is_late, rules): (bool, Rules)) {
         let Some((snapshot, _)) = &self.pending[line.index()] else { return };
         let head = snapshot.head;
         let has = |(of, position): (Line, Position)| {
@@ -187,10 +190,13 @@ impl Node {
             of == line || known.max(read).is_some_and(|known| known >= position)
         };
         let all = || log.entries.iter().filter(|entry| entry.position <= head);
-        if !is_late && !all().all(|entry| entry.after.iter().all(has)) {
+        if !is_late && !rules.begins_early && !all().all(|entry| entry.after.iter().all(has)) {
             return;
         }
-        let is_early = |entry: &&Entry| !entry.past.iter().all(has);
+        let is_early = |entry: &&Entry| {
+            let is_named = |one| entry.after.iter().any(|named| named == one);
+            !entry.past.iter().all(|one| has(one) || rules.begins_early && is_named(one))
+        };
         let early: Vec<_> = all().filter(is_early).map(|entry| (line, entry.position)).collect();
         self.out_of_order.extend(early);
         let Some((snapshot, state)) = self.pending[line.index()].take() else { return };

@@ -139,7 +139,7 @@ impl World {
         // Every session after a reset.
         hash.mark = Some(self.store.life);
         let replicated = match self.rules {
-            Rules { fails_together: true, .. } => 50,
+            Rules { fails_together: true, .. } => 200,
             Rules { failovers: 1.., .. } => 150,
             _ => 500,
         };

@@ -1,5 +1,7 @@
 //! Which rules of the product are left out in a run, and what a run is like.
 
+use crate::habits::Act;
+
 /// Rules that a run breaks, to show that the oracle notices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rules {
@@ -20,6 +22,10 @@ pub(crate) struct Rules {
     pub failovers: u32,
     /// Then a node dies each time, or comes back, and a replica is promoted that lags far behind.
     pub fails_together: bool,
+    /// This happens more often than it would, so that what needs it is seen.
+    pub often: Option<Act>,
+    /// See [`crate::habits::Habits::long_replays`].
+    pub long_replays: bool,
     /// Another program always trims the whole log.
     pub trimmed_short: bool,
     /// A record is used although another master may have had a newer one.
@@ -36,6 +42,10 @@ pub(crate) struct Rules {
     pub changes_on_control_only: bool,
     /// What a client gets names only the line that it came on.
     pub places_of_one_line: bool,
+    /// Partitions that a session has left are not named any more.
+    pub forgets_left_lines: bool,
+    /// A line begins before others have read what its history comes after.
+    pub begins_early: bool,
     /// Nobody is notified that a partition lost entries.
     pub tells_nobody_of_partitions: bool,
     /// Commands do not say where they were issued in partitions, and count from their start.

@@ -5,7 +5,7 @@ use crate::node::NAMESPACE;
 use crate::oracle::Who;
 use crate::shard::identity;
 use crate::wire::{Down, Kind, Up, Work};
-use crate::world::World;
+use crate::world::{World, room};
 use base64::Engine as _;
 use rand::RngExt as _;
 use roomcast::log::shared_window::SharedWindow;
@@ -202,7 +202,8 @@ impl World {
 
     fn first_rooms(&self, id: u64) -> Vec<Room> {
         let conn = &self.wires[&id];
-        if conn.kind == Kind::SocketIo { vec![format!("u{}", conn.client).into()] } else { Vec::new() }
+        let own = || vec![format!("u{}", conn.client).into(), room(conn.client % 5)];
+        if conn.kind == Kind::SocketIo { own() } else { Vec::new() }
     }
 
     /// As a session begins or is resumed.
@@ -384,7 +385,7 @@ impl World {
     }
 
     pub(crate) fn notice_any(&mut self) {
-        if let Some(id) = self.any_wire() {
+        if let Some(id) = self.any_wire(|conn| conn.closing || !conn.client_open) {
             self.notice(id);
         }
     }

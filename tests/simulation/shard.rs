@@ -62,6 +62,7 @@ pub(crate) struct Shard {
     pub position: Place,
     partitions: Partitions,
     changes_on_control_only: bool,
+    forgets_left_lines: bool,
     /// Commands that it carried out, and where it was then.
     pub carried_out: Vec<(Position, Place)>,
     pub rooms: Rooms<SessionKey>,
@@ -80,6 +81,7 @@ impl Shard {
             parks_ahead: settings.parks_ahead,
             partitions: settings.partitions,
             changes_on_control_only: settings.changes_on_control_only,
+            forgets_left_lines: settings.forgets_left_lines,
             position: Place::unread(settings.partitions),
             ..Self::default()
         }
@@ -145,7 +147,10 @@ impl Shard {
 
     /// The lines that a session's place names.
     fn lines_of(&self, key: SessionKey) -> LineSet {
-        self.sessions[key].lines
+        match self.forgets_left_lines {
+            true => self.partitions.of_all(&self.rooms.of(key).cloned().collect::<Vec<_>>()).collect(),
+            false => self.sessions[key].lines,
+        }
     }
 
     /// As a shard knows where a session's client is.

@@ -1,22 +1,19 @@
 //! Nodes, clients and a log, driven at random: in each step one of them does one thing.
 
 use crate::client::Client;
+use crate::habits::{Act, Habits};
 use crate::log::{Body, Log};
 use crate::node::{Node, Settings};
 use crate::oracle::{Fact, Oracle};
+use crate::publisher::Publisher;
 use crate::records::Store;
 use crate::rules::Rules;
 use crate::shard::Command;
-use crate::wire::{Kind, Wires};
+use crate::wire::{Conn, Kind, Wires};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng};
-use roomcast::log::redis::generation;
 use roomcast::log::window::Slice;
-use roomcast::model::after::After;
-use roomcast::model::args::Args;
 use roomcast::model::command::{Action, Selector, SessionCommand};
-use roomcast::model::draft::{Draft, Source};
-use roomcast::model::event::Event;
 use roomcast::model::id::NodeId;
 use roomcast::model::names::Room;
 use roomcast::model::offset::{Offset, Position};
@@ -25,8 +22,8 @@ use roomcast::model::place::Place;
 use std::collections::{BTreeMap, VecDeque};
 
 const LINES: usize = 120;
-/// For how long entries name what was acknowledged on other lines.
-const RECENT: u64 = 200;
+/// Packets that a client may have to read in the end: more than are published in a run.
+const MAX_DRAINED: usize = 20_000;
 
 pub(crate) struct World {
     pub rules: Rules,
@@ -47,13 +44,7 @@ pub(crate) struct World {
     /// Every stored event by its serial, also those that the log lost.
     pub facts: BTreeMap<u64, Fact>,
     pub serial: u64,
-    /// What the publisher got acknowledged, by lines, and what of the control line concerns a partition, and when.
-    acknowledged: BTreeMap<Line, (Position, u64)>,
-    announced: BTreeMap<Line, (Position, u64)>,
-    /// The newest entry that was acknowledged.
-    newest: BTreeMap<Line, Offset>,
-    /// The event of the last publish, and where its node knew the lines to be before it.
-    answer: Option<(Offset, Place)>,
+    pub publisher: Publisher,
     trace: Option<VecDeque<String>>,
 }
 
@@ -73,6 +64,7 @@ impl World {
             room_bytes: if rng.random_bool(0.3) { rng.random_range(1_000..40_000) } else { usize::MAX },
             tenant_segments: u8::from(seed.is_multiple_of(2)),
             keeps_all: rng.random_bool(0.3),
+            habits: Habits::draw(&mut rng, &rules),
             history_ms: 0,
             live_overtakes: rules.live_overtakes,
             parks_ahead: rules.parks_ahead,
@@ -80,9 +72,12 @@ impl World {
             changes_on_control_only: rules.changes_on_control_only,
             places_of_one_line: rules.places_of_one_line,
             tells_nobody_of_partitions: rules.tells_nobody_of_partitions,
+            forgets_left_lines: rules.forgets_left_lines,
         };
         // The log counts in finer steps, so that two masters hardly ever assign the same id.
-        let settings = Settings { history_ms: settings.window_ms * 1_000, ..settings };
+        let events = if settings.habits.long_replays { 1 } else { settings.slice.events };
+        let slice = Slice { events, ..settings.slice };
+        let settings = Settings { history_ms: settings.window_ms * 1_000, slice, ..settings };
         let nodes = (0..rng.random_range(1..4)).map(|name| Node::start(name, &settings)).collect();
         let clients = (0..rng.random_range(2..6)).map(|number| Client::new(number, &mut rng)).collect();
         Self {
@@ -100,10 +95,7 @@ impl World {
             oracle: Oracle::new(settings.partitions),
             facts: BTreeMap::new(),
             serial: 100,
-            acknowledged: BTreeMap::new(),
-            announced: BTreeMap::new(),
-            newest: BTreeMap::new(),
-            answer: None,
+            publisher: Publisher::default(),
             trace: traced.then(VecDeque::new),
         }
     }
@@ -151,21 +143,21 @@ impl World {
         if self.rules.failovers > 0 && self.chance(self.rules.failovers) {
             self.fail_over_the_store();
         }
-        match self.rng.random_range(0..1_000) {
-            0..110 => self.publish(),
-            110..120 => self.command(),
-            120..270 => self.tail(),
-            270..430 => self.shard_works(),
-            430..560 => self.serve_any(),
-            560..760 => self.client_acts(),
-            760..860 => self.flush_any(),
-            860..900 if self.chance(self.rules.records_late) => {}
-            860..900 => self.write_records_any(),
-            900..935 => self.notice_any(),
-            935..945 => self.node_fate(),
-            945..965 => self.log_fate(),
-            965..990 => self.now += self.rng.random_range(1..60),
-            _ => self.now += self.rng.random_range(1..self.settings.window_ms * 2 / 3),
+        match self.settings.habits.next(&mut self.rng) {
+            Act::Publish => self.publish(),
+            Act::Command => self.command(),
+            Act::Tail => self.tail(),
+            Act::Shard => self.shard_works(),
+            Act::Serve => self.serve_any(),
+            Act::Client => self.client_acts(),
+            Act::Flush => self.flush_any(),
+            Act::WriteRecords if self.chance(self.rules.records_late) => {}
+            Act::WriteRecords => self.write_records_any(),
+            Act::Notice => self.notice_any(),
+            Act::NodeFate => self.node_fate(),
+            Act::LogFate => self.log_fate(),
+            Act::Wait => self.now += self.rng.random_range(1..60),
+            Act::WaitLong => self.now += self.rng.random_range(1..self.settings.window_ms * 2 / 3),
         }
     }
 
@@ -182,129 +174,8 @@ impl World {
         lines[self.rng.random_range(0..lines.len())]
     }
 
-    fn publish(&mut self) {
-        let count = if self.chance(50) { 12 } else { 1 };
-        for _ in 0..count {
-            let pick = |world: &mut Self| match world.chance(200) {
-                true => format!("u{}", world.rng.random_range(0..world.clients.len())).into(),
-                false => room(world.rng.random_range(0..5)),
-            };
-            let mut rooms = vec![pick(self)];
-            if self.chance(250) {
-                rooms.push(pick(self));
-            }
-            let except = if self.chance(150) { vec![pick(self)] } else { Vec::new() };
-            let volatile = self.chance(100);
-            self.publish_to(rooms, except, volatile);
-        }
-    }
-
-    fn publish_to(&mut self, rooms: Vec<Room>, except: Vec<Room>, volatile: bool) {
-        let serial = self.next_serial();
-        let filler = "x".repeat(self.rng.random_range(0..400));
-        let source = if self.chance(300) { Source::Client } else { Source::Http };
-        let mut draft = Draft::new(&rooms[0], &serial.to_string(), text(&filler), source);
-        (draft.rooms, draft.except, draft.volatile) = (rooms, except, volatile);
-        let partitions = self.settings.partitions;
-        let line = match self.rules.excepts_anywhere {
-            true => partitions.of_event(&draft.rooms, &[]),
-            false => partitions.of_event(&draft.rooms, &draft.except),
-        };
-        self.settle_commands();
-        if volatile {
-            let event = Event { offset: Offset::default(), draft, accepted_us: 0, after: None };
-            let now = self.now;
-            self.nodes
-                .iter_mut()
-                .filter(|node| node.up && node.links[line.index()])
-                .for_each(|node| node.receive_volatile(line, &event, now));
-            return self.note(|| format!("publish {serial} volatile"));
-        }
-        let clock = self.clock();
-        let concerned: Vec<Line> = draft.rooms.iter().map(|room| partitions.of(room)).collect();
-        // Where order is a matter of clocks, only what was acknowledged in the same millisecond is named.
-        let recent = if self.rules.replays_have_no_clock { 1 } else { RECENT };
-        let (after, past) = (self.before(line, &concerned, recent), self.before(line, &concerned, u64::MAX));
-        let accepted_us = self.accepted_us();
-        let others = self.known_lines();
-        let position =
-            self.logs[line.index()].append_after(clock, Body::Event(draft.clone()), (after.clone(), past), accepted_us);
-        self.acknowledged(line, position, &concerned);
-        let answer = others.and_then(|others| Some((Offset { position, ..others.on(line)? }, others)));
-        if self.answer.is_none() || answer.is_some() && self.chance(200) {
-            self.answer = answer;
-        }
-        let fact = Fact { serial, line, position, rooms: draft.rooms, except: draft.except };
-        self.note(|| {
-            let (rooms, except, after) = (&fact.rooms, &fact.except, after.text());
-            format!("publish {serial} at {line}/{position} to {rooms:?} except {except:?} after {after:?}")
-        });
-        self.oracle.published(fact.clone());
-        self.facts.insert(serial, fact);
-        if self.chance(100) {
-            self.logs[line.index()].append(clock, Body::Probe);
-        }
-    }
-
-    /// Where some node knows the lines to be: what it has read, and what was acknowledged.
-    fn known_lines(&mut self) -> Option<Place> {
-        let partitions = self.settings.partitions;
-        let node = self.any_up().filter(|_| !partitions.is_one())?;
-        let mut place = Place::unread(partitions);
-        for line in partitions.lines() {
-            let read = Offset { line, ..self.nodes[node].window.head_of(line) };
-            let newest = self.newest.get(&line).filter(|newest| newest.epoch == read.epoch);
-            place.set(newest.copied().filter(|newest| newest.position > read.position).unwrap_or(read));
-        }
-        place.has_begun().then_some(place)
-    }
-
-    /// An offset that a publisher got, now and then, and what comes after it: what was published later.
-    pub(crate) fn answer_of_a_publish(&mut self) -> Option<(String, Place)> {
-        let (event, others) = self.answer.clone().filter(|_| self.chance(500))?;
-        let mut start = others.clone();
-        start.set(event);
-        let said = if self.rules.late_answers { self.known_lines()? } else { others };
-        Some((said.at(event).to_string(), start))
-    }
-
-    /// What comes before an entry, as nodes write it.
-    fn before(&self, line: Line, concerned: &[Line], within: u64) -> After {
-        let mut after = After::default();
-        let is_recent = |(_, (_, at)): &(&Line, &(Position, u64))| at.saturating_add(within) > self.now;
-        match line {
-            Line::CONTROL => {
-                let of = self.acknowledged.iter().filter(is_recent).filter(|(line, _)| concerned.contains(line));
-                of.for_each(|(line, (position, _))| after.add(*line, *position));
-            }
-            line => {
-                let of = self.announced.get_key_value(&line).filter(is_recent);
-                of.into_iter().for_each(|(_, (position, _))| after.add(Line::CONTROL, *position));
-            }
-        }
-        after
-    }
-
-    fn acknowledged(&mut self, line: Line, position: Position, concerned: &[Line]) {
-        let now = self.now;
-        if let Some(epoch) = generation::parse(&self.logs[line.index()].epoch) {
-            self.newest.insert(line, Offset { epoch, position, line });
-        }
-        match line {
-            Line::CONTROL => self.announced.extend(concerned.iter().map(|of| (*of, (position, now)))),
-            line => self.acknowledged.extend([(line, (position, now))]),
-        }
-    }
-
-    /// By the clock of the one node that is published to. Where replays do not wait, by those of several that are apart, which
-    /// show why they have to.
-    fn accepted_us(&mut self) -> u64 {
-        let apart = if self.rules.replays_never_wait { self.rng.random_range(0..60) } else { 0 };
-        (self.now + apart) * 1_000 + self.serial
-    }
-
     /// Tells the oracle which commands are in force on all nodes.
-    fn settle_commands(&mut self) {
+    pub(crate) fn settle_commands(&mut self) {
         let shards = self.nodes.iter_mut().filter(|node| node.up).flat_map(|node| &mut node.shards);
         let mut least: Option<Position> = None;
         for shard in shards {
@@ -348,7 +219,7 @@ impl World {
         self.oracle.commanded(client, position, room, joins, (line, issued));
     }
 
-    fn clock(&mut self) -> u64 {
+    pub(crate) fn clock(&mut self) -> u64 {
         let now = i64::try_from(self.now * 1_000).expect("a short time") + self.rng.random_range(0..1_000);
         let clock = u64::try_from((now + self.skew).max(1)).expect("positive");
         self.clock = self.clock.max(clock);
@@ -360,14 +231,34 @@ impl World {
         (!up.is_empty()).then(|| up[self.rng.random_range(0..up.len())])
     }
 
+    /// A tail of a node that is up, nearly always one that has something to do.
+    fn any_tail(&mut self) -> Option<(usize, Line)> {
+        let has_work = |at: usize, line: Line| {
+            let (node, index) = (&self.nodes[at], line.index());
+            let read = node.known[index].as_ref().map(|known| known.position);
+            !node.links[index] || node.pending[index].is_some() || read < Some(self.logs[index].last())
+        };
+        let lines: Vec<_> = self.settings.partitions.lines().collect();
+        let up = (0..self.nodes.len()).filter(|at| self.nodes[*at].up);
+        let all: Vec<_> = up.flat_map(|at| lines.iter().map(move |line| (at, *line))).collect();
+        let busy: Vec<_> = all.iter().copied().filter(|(at, line)| has_work(*at, *line)).collect();
+        if self.chance(100) { self.any_of(&all) } else { self.any_of(&busy) }
+    }
+
+    /// One of these.
+    pub(crate) fn any_of<T: Copy>(&mut self, all: &[T]) -> Option<T> {
+        let at = self.rng.random_range(0..all.len().max(1));
+        all.get(at).copied()
+    }
+
     fn tail(&mut self) {
-        let Some(at) = self.any_up() else { return };
+        let Some((at, line)) = self.any_tail() else { return };
         let (max, looks, waits) = (self.rng.random_range(1..8), self.chance(200), self.chance(300));
-        let (line, is_late) = (self.any_line(), self.chance(20));
+        let is_late = self.chance(20);
         let node = &mut self.nodes[at];
         let log = &mut self.logs[line.index()];
         if node.pending[line.index()].is_some() {
-            node.begin(line, log, self.now, is_late);
+            node.begin(line, log, self.now, (is_late, self.rules));
             self.excuse();
             return self.note(|| format!("node {at} begins line {line}"));
         }
@@ -398,10 +289,7 @@ impl World {
     /// A line lost entries: the publisher names none of it any more, and what was published until then has no order with other
     /// lines. Some of it waits for what was lost.
     fn forget_lost(&mut self, line: Line) {
-        match line {
-            Line::CONTROL => self.announced.clear(),
-            line => self.acknowledged.retain(|of, _| *of != line),
-        }
+        self.publisher.forget(line);
         self.facts.values().for_each(|fact| self.oracle.excused((fact.line, fact.position)));
     }
 
@@ -413,18 +301,22 @@ impl World {
     }
 
     fn shard_works(&mut self) {
-        let Some(at) = self.any_up() else { return };
-        let index = self.rng.random_range(0..2);
-        let shard = &mut self.nodes[at].shards[index];
-        if self.rules.park_after_reset
-            && let Some(Command::Reset(offset)) = shard.waiting.front()
-        {
-            shard.position.set(*offset);
+        let up = (0..self.nodes.len()).filter(|at| self.nodes[*at].up);
+        let all: Vec<_> = up.flat_map(|at| [(at, 0), (at, 1)]).collect();
+        let busy: Vec<_> =
+            all.into_iter().filter(|(at, index)| !self.nodes[*at].shards[*index].waiting.is_empty()).collect();
+        let Some((at, index)) = self.any_of(&busy) else { return };
+        for _ in 0..self.rng.random_range(1..4) {
+            let shard = &mut self.nodes[at].shards[index];
+            if self.rules.park_after_reset
+                && let Some(Command::Reset(offset)) = shard.waiting.front()
+            {
+                shard.position.set(*offset);
+            }
+            shard.work(&mut self.wires, &self.settings, self.now);
         }
-        if shard.work(&mut self.wires, &self.settings, self.now) {
-            let position = shard.position.clone();
-            self.note(|| format!("shard {at}.{index} is at {position}"));
-        }
+        let position = self.nodes[at].shards[index].position.clone();
+        self.note(|| format!("shard {at}.{index} is at {position}"));
     }
 
     /// Whether all nodes know of every loss of these lines.
@@ -436,7 +328,10 @@ impl World {
     }
 
     fn flush_any(&mut self) {
-        if let Some(id) = self.any_wire() {
+        let has_room = |conn: &Conn| conn.down.len() < conn.room_on_wire;
+        let waits = |(id, conn): (&u64, &Conn)| has_room(conn) && (!conn.outbox.is_empty() || self.is_behind(*id));
+        let all: Vec<_> = self.wires.iter().filter(|wire| waits(*wire)).map(|(id, _)| *id).collect();
+        if let Some(id) = self.any_of(&all) {
             self.flush(id);
         }
     }
@@ -455,13 +350,15 @@ impl World {
         conn.session.and_then(|key| sessions.get(key)).is_some_and(|session| session.replay.is_some())
     }
 
-    pub(crate) fn any_wire(&mut self) -> Option<u64> {
-        let at = self.rng.random_range(0..self.wires.len().max(1));
-        self.wires.keys().nth(at).copied()
+    /// A connection of which this holds.
+    pub(crate) fn any_wire(&mut self, holds: impl Fn(&Conn) -> bool) -> Option<u64> {
+        let all: Vec<_> = self.wires.iter().filter(|(_, conn)| holds(conn)).map(|(id, _)| *id).collect();
+        self.any_of(&all)
     }
 
     fn serve_any(&mut self) {
-        if let Some(id) = self.any_wire() {
+        let waits = |conn: &Conn| !conn.closing && (conn.work.is_some() || !conn.up.is_empty());
+        if let Some(id) = self.any_wire(waits) {
             self.serve(id);
         }
     }
@@ -541,12 +438,28 @@ impl World {
         }
     }
 
+    /// The client reads until there is nothing more for it, or that does not end.
+    fn drain(&mut self, id: u64) {
+        for _ in 0..MAX_DRAINED {
+            let is_waiting = |conn: &Conn| !conn.outbox.is_empty() || !conn.down.is_empty();
+            if !self.wires.get(&id).is_some_and(is_waiting) && !self.is_behind(id) {
+                return;
+            }
+            self.flush(id);
+            self.receive(id);
+        }
+        if let Some(client) = self.wires.get(&id).map(|conn| conn.client) {
+            self.oracle.wrong(&(client, None), "never got to the end of a replay".into());
+        }
+    }
+
     /// No more faults; everything that is under way is completed.
     fn rest(&mut self) {
         if self.any_up().is_none() {
             self.nodes[0] = Node::start(9_999, &self.settings);
         }
         self.note(|| "to rest".into());
+        self.wires.values_mut().for_each(|conn| conn.room_on_wire = conn.room_on_wire.max(1));
         for round in 0..12 {
             let lines: Vec<_> = self.settings.partitions.lines().rev().collect();
             for node in self.nodes.iter_mut().filter(|node| node.up) {
@@ -555,7 +468,7 @@ impl World {
                     let is_linked = std::mem::replace(&mut node.links[line.index()], true);
                     let asked = node.known[line.index()].as_ref().and_then(|known| known.last_read);
                     node.look(line, log, asked.filter(|_| !is_linked), &self.settings, &mut self.rng);
-                    node.begin(line, log, self.now, round > 1);
+                    node.begin(line, log, self.now, (round > 1, self.rules));
                     if !is_linked && line == Line::CONTROL {
                         let records_lost = self.store.lost_records_of(node.name);
                         node.relink(records_lost);
@@ -576,12 +489,7 @@ impl World {
                 for _ in 0..12 {
                     self.serve(id);
                 }
-                while self.wires.get(&id).is_some_and(|conn| !conn.outbox.is_empty() || !conn.down.is_empty())
-                    || self.is_behind(id)
-                {
-                    self.flush(id);
-                    self.receive(id);
-                }
+                self.drain(id);
                 self.notice(id);
             }
             (0..self.nodes.len()).for_each(|node| self.write_records(node));
@@ -592,8 +500,4 @@ impl World {
             self.oracle.wrong(&(client, None), "never came to rest".into());
         }
     }
-}
-
-fn text(filler: &str) -> Args {
-    Args::one(&format!("\"{filler}\"")).expect("a JSON string")
 }

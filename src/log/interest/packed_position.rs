@@ -8,7 +8,7 @@ const MAX_SEQ: u64 = (1 << SEQ_BITS) - 1;
 
 /// A position, or one a little after it where it does not fit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct PackedPosition(u64);
+pub(super) struct PackedPosition(pub(super) u64);
 
 impl PackedPosition {
     /// The first one that is not before a position.

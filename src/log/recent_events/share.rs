@@ -1,7 +1,7 @@
 //! The kept events of one kind of source, with an index by room (sans-IO). It knows which rooms hold most of the bytes, so
 //! that these give their oldest events away first.
 
-use crate::log::recent_events::ranking::Ranking;
+use crate::log::recent_events::ranking::{Large, Ranking};
 use crate::log::recent_events::tenants::{Largest, Tenants};
 use crate::model::event::Event;
 use crate::model::names::{Namespace, Room};
@@ -18,11 +18,20 @@ pub(crate) struct Share {
     len: usize,
     bytes: usize,
     index: HashMap<Namespace, HashMap<Room, RoomEvents>>,
-    /// Rooms that stand out, where these have no tenants.
+    /// Large rooms, where these have no tenants.
     large: Ranking<(Namespace, Room)>,
+    /// A room with fewer bytes loses nothing before others.
+    stands_out: usize,
     tenants: Option<Tenants>,
     /// A room has at most so many bytes.
     room_bytes: usize,
+}
+
+/// Who has events: a room, or a tenant where rooms have tenants.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Holder {
+    Room(Namespace, Room),
+    Tenant(Arc<str>),
 }
 
 #[derive(Debug)]
@@ -49,12 +58,12 @@ enum List {
 }
 
 impl Share {
-    /// Empty. Who holds `large_from` bytes stands out. So many parts of a room's name say which tenant it belongs to; none
-    /// for zero.
-    pub(crate) fn new(large_from: usize, room_bytes: usize, tenant_segments: u8) -> Self {
-        let (events, index, large) = (VecDeque::new(), HashMap::new(), Ranking::new(large_from));
-        let tenants = (tenant_segments > 0).then(|| Tenants::new(tenant_segments, large_from));
-        Self { events, len: 0, bytes: 0, index, large, tenants, room_bytes }
+    /// Empty. So many parts of a room's name say which tenant it belongs to; none for zero.
+    pub(super) fn new(large: Large, room_bytes: usize, tenant_segments: u8) -> Self {
+        let tenants = (tenant_segments > 0).then(|| Tenants::new(tenant_segments, large));
+        let Large { listed, stands_out } = large;
+        let (events, index, large) = (VecDeque::new(), HashMap::new(), Ranking::new(listed));
+        Self { events, len: 0, bytes: 0, index, large, stands_out, tenants, room_bytes }
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -178,15 +187,54 @@ impl Share {
     /// of the tenant that stands out: of its largest room, or its oldest.
     pub(crate) fn evict_of_largest(&mut self) -> Option<Arc<Event>> {
         let largest = match &mut self.tenants {
-            None => self.large.largest().map(|(namespace, room)| Largest::Room(namespace.clone(), room.clone())),
+            None => {
+                let room = self.large.largest(self.stands_out);
+                room.map(|(namespace, room)| Largest::Room(namespace.clone(), room.clone()))
+            }
             Some(tenants) => tenants.largest(|position| find(&self.events, position).is_some()),
         };
-        let event = match largest? {
+        self.evict_first(largest?)
+    }
+
+    /// The same of this holder, whoever is the largest.
+    pub(crate) fn evict_of(&mut self, holder: &Holder) -> Option<Arc<Event>> {
+        let first = match (holder, &mut self.tenants) {
+            (Holder::Room(namespace, room), _) => Some(Largest::Room(namespace.clone(), room.clone())),
+            (Holder::Tenant(name), Some(tenants)) => {
+                tenants.first_of(name, |position| find(&self.events, position).is_some())
+            }
+            (Holder::Tenant(_), None) => None,
+        };
+        self.evict_first(first?)
+    }
+
+    fn evict_first(&mut self, first: Largest) -> Option<Arc<Event>> {
+        let event = match first {
             Largest::Room(namespace, room) => self.room(&namespace, &room)?.list.first()?.clone(),
             Largest::At(position) => self.event_at(position)?.clone(),
         };
         self.give_away(&event);
         Some(event)
+    }
+
+    /// Those who hold most, within a factor of two, with their bytes.
+    pub(crate) fn largest(&self, max: usize) -> Vec<(Holder, usize)> {
+        match &self.tenants {
+            Some(tenants) => tenants.first(max).map(|(name, bytes)| (Holder::Tenant(name.clone()), bytes)).collect(),
+            None => {
+                let rooms = self.large.first(max);
+                let holder = |(namespace, room): &(Namespace, Room)| {
+                    Some((Holder::Room(namespace.clone(), room.clone()), self.room(namespace, room)?.bytes))
+                };
+                rooms.filter_map(holder).collect()
+            }
+        }
+    }
+
+    /// When its oldest and its newest event were pushed.
+    pub(crate) fn ages(&self) -> Option<(u64, u64)> {
+        let oldest = self.events.iter().find(|kept| kept.event.is_some())?;
+        Some((oldest.pushed_ms, self.events.back()?.pushed_ms))
     }
 
     /// Drops an event that need not be the oldest.

@@ -1,7 +1,7 @@
 //! What the tenants hold of a share, where the first parts of a room's name say whose it is (sans-IO). A tenant that floods
 //! through many small rooms stands out as one that floods a single room.
 
-use crate::log::recent_events::ranking::Ranking;
+use crate::log::recent_events::ranking::{Large, Ranking};
 use crate::model::names::{Namespace, Room, first_segments};
 use crate::model::offset::Position;
 use std::collections::{HashMap, VecDeque};
@@ -16,6 +16,8 @@ pub(super) struct Tenants {
     segments: u8,
     all: HashMap<Arc<str>, Tenant>,
     large: Ranking<Arc<str>>,
+    /// Who has fewer bytes loses nothing before others.
+    stands_out: usize,
 }
 
 #[derive(Debug)]
@@ -39,14 +41,15 @@ pub(super) enum Largest {
 }
 
 impl Tenants {
-    /// None. So many parts of a name, at least one, tell tenants apart; who has `large_from` bytes stands out.
-    pub(super) fn new(segments: u8, large_from: usize) -> Self {
-        Self { segments, all: HashMap::new(), large: Ranking::new(large_from) }
+    /// None. So many parts of a name, at least one, tell tenants apart.
+    pub(super) fn new(segments: u8, large: Large) -> Self {
+        let Large { listed, stands_out } = large;
+        Self { segments, all: HashMap::new(), large: Ranking::new(listed), stands_out }
     }
 
     /// An event of so many bytes is there.
     pub(super) fn add(&mut self, rooms: &[Room], at: Position, bytes: usize) {
-        let Self { segments, all, large } = self;
+        let Self { segments, all, large, .. } = self;
         each(*segments, rooms, |name| {
             let tenant = match all.get_mut(name) {
                 Some(known) => known,
@@ -62,7 +65,7 @@ impl Tenants {
 
     /// An event is gone. `is_there` says where events still are.
     pub(super) fn remove(&mut self, rooms: &[Room], at: Position, bytes: usize, is_there: impl Fn(Position) -> bool) {
-        let Self { segments, all, large } = self;
+        let Self { segments, all, large, .. } = self;
         each(*segments, rooms, |name| {
             let Some(tenant) = all.get_mut(name) else { return };
             let before = tenant.bytes;
@@ -86,11 +89,18 @@ impl Tenants {
 
     /// What goes first: of the largest tenant, if one stands out, the oldest event of its largest room, or its oldest event.
     pub(super) fn largest(&mut self, is_there: impl Fn(Position) -> bool) -> Option<Largest> {
-        let tenant = self.all.get_mut(self.large.largest()?)?;
-        match tenant.rooms.largest() {
-            Some((namespace, room)) => Some(Largest::Room(namespace.clone(), room.clone())),
-            None => tenant.oldest(is_there).map(Largest::At),
-        }
+        let tenant = self.all.get_mut(self.large.largest(self.stands_out)?)?;
+        tenant.first(self.stands_out, is_there)
+    }
+
+    /// What goes first of a tenant.
+    pub(super) fn first_of(&mut self, name: &str, is_there: impl Fn(Position) -> bool) -> Option<Largest> {
+        self.all.get_mut(name)?.first(self.stands_out, is_there)
+    }
+
+    /// Those that hold most, and how many bytes each has.
+    pub(super) fn first(&self, max: usize) -> impl Iterator<Item = (&Arc<str>, usize)> {
+        self.large.first(max).filter_map(|name| Some((name, self.all.get(name)?.bytes)))
     }
 
     #[cfg(test)]
@@ -127,6 +137,13 @@ impl Tenant {
             self.positions.retain(|position| is_there(*position));
             self.sort();
             self.positions.shrink_to(2 * self.positions.len());
+        }
+    }
+
+    fn first(&mut self, stands_out: usize, is_there: impl Fn(Position) -> bool) -> Option<Largest> {
+        match self.rooms.largest(stands_out) {
+            Some((namespace, room)) => Some(Largest::Room(namespace.clone(), room.clone())),
+            None => self.oldest(is_there).map(Largest::At),
         }
     }
 
