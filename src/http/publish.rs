@@ -22,6 +22,7 @@ use serde_json::json;
 use std::fmt;
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use tokio::time::Instant;
 
 /// Publishes events and answers when the log has them. The caller has checked the key.
 pub async fn publish(api: &Api, request: Request<Incoming>, from: IpAddr) -> Reply {
@@ -211,12 +212,13 @@ impl Others {
         if partitions.is_one() {
             return Self(None);
         }
-        let mut place = Place::unread(partitions);
+        // One look at the clock for all lines, of which there may be 65.
+        let (mut place, now) = (Place::unread(partitions), Instant::now());
         for line in partitions.lines() {
             let read = Offset { line, ..node.window.head_of(line) };
             // This node may not have read what it got acknowledged.
             let is_newer = |newest: &Offset| newest.epoch == read.epoch && newest.position > read.position;
-            place.set(node.log.acknowledged(line).filter(is_newer).unwrap_or(read));
+            place.set(node.log.acknowledged(line, now).filter(is_newer).unwrap_or(read));
         }
         Self(Some(place))
     }

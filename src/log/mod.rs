@@ -25,6 +25,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 pub use recent_ids::ID_LIFETIME;
 
@@ -96,8 +97,8 @@ pub trait EventLog: Send + Sync + 'static {
         None
     }
 
-    /// The newest entry of a line that this node got acknowledged a moment ago, where the log has several lines.
-    fn acknowledged(&self, _line: Line) -> Option<Offset> {
+    /// The newest entry of a line that this node got acknowledged a moment before `now`, where the log has several lines.
+    fn acknowledged(&self, _line: Line, _now: Instant) -> Option<Offset> {
         None
     }
 

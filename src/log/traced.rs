@@ -11,6 +11,7 @@ use crate::model::partition::Line;
 use crate::telemetry::{Parent, SpanKind, Telemetry, shortened};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Another log. Events that belong to a trace become children of a span that measures their append.
 pub struct TracedLog {
@@ -84,8 +85,8 @@ impl EventLog for TracedLog {
         self.log.before(rooms)
     }
 
-    fn acknowledged(&self, line: Line) -> Option<Offset> {
-        self.log.acknowledged(line)
+    fn acknowledged(&self, line: Line, now: Instant) -> Option<Offset> {
+        self.log.acknowledged(line, now)
     }
 
     fn status(&self) -> LogStatus {

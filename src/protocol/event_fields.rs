@@ -36,8 +36,7 @@ pub(crate) struct EventFields<'a> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct JsonFields<'a> {
-    #[serde(default, deserialize_with = "room")]
-    room: Option<Room>,
+    room: Option<RoomName>,
     rooms: Option<Vec<Room>>,
     except: Option<Vec<Room>>,
     event: Option<SharedText>,
@@ -57,38 +56,25 @@ fn even_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de R
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
-/// A name of a room, which nearly always has no escapes: then it is allocated once, where `Arc<str>` would be copied from a
-/// `String`.
-fn room<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Room>, D::Error> {
-    struct Name;
-    impl Visitor<'_> for Name {
-        type Value = Room;
+/// The name of a room, allocated once: an `Arc<str>` would be copied from a `String`.
+struct RoomName(Room);
 
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a string")
-        }
+impl<'de> Deserialize<'de> for RoomName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Name;
+        impl Visitor<'_> for Name {
+            type Value = RoomName;
 
-        fn visit_str<E>(self, name: &str) -> Result<Room, E> {
-            Ok(name.into())
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<RoomName, E> {
+                Ok(RoomName(name.into()))
+            }
         }
+        deserializer.deserialize_str(Name)
     }
-    struct Named;
-    impl<'de> Visitor<'de> for Named {
-        type Value = Option<Room>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("option")
-        }
-
-        fn visit_unit<E>(self) -> Result<Option<Room>, E> {
-            Ok(None)
-        }
-
-        fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<Room>, D::Error> {
-            deserializer.deserialize_str(Name).map(Some)
-        }
-    }
-    deserializer.deserialize_option(Named)
 }
 
 /// Reads an object with an error that names the key.
@@ -113,7 +99,7 @@ impl<'a> EventFields<'a> {
         // Only an error needs its path, which takes longer to find.
         let fields: JsonFields<'_> = serde_json::from_str(json).or_else(|_| with_path(json))?;
         Ok(Self {
-            room: fields.room,
+            room: fields.room.map(|RoomName(room)| room),
             rooms: fields.rooms,
             except: fields.except,
             event: fields.event.map(|SharedText(event)| event),

@@ -63,13 +63,13 @@ impl Newest {
         }
     }
 
-    fn recent_offset(&self) -> Option<Offset> {
+    fn recent_offset(&self, now: Instant) -> Option<Offset> {
         let (offset, at) = (*self.0.lock())?;
-        (at.elapsed() < RECENT).then_some(offset)
+        (now.saturating_duration_since(at) < RECENT).then_some(offset)
     }
 
     fn recent(&self) -> Option<Position> {
-        self.recent_offset().map(|offset| offset.position)
+        self.recent_offset(Instant::now()).map(|offset| offset.position)
     }
 
     fn forget(&self) {
@@ -167,9 +167,9 @@ impl Lines {
         }
     }
 
-    /// The newest entry of a line that this node got acknowledged, of a moment ago.
-    pub(super) fn acknowledged(&self, line: Line) -> Option<Offset> {
-        self.of(line).acknowledged.recent_offset()
+    /// The newest entry of a line that this node got acknowledged, of a moment before `now`.
+    pub(super) fn acknowledged(&self, line: Line, now: Instant) -> Option<Offset> {
+        self.of(line).acknowledged.recent_offset(now)
     }
 
     /// A line begins again: its former positions say nothing.
@@ -305,12 +305,12 @@ mod tests {
         lines.note_acknowledged(on(Line::CONTROL, 7), of(&lines, &["a", "c"]));
         assert_eq!([before(one, &["a"]), before(other, &["c"])], [Some("0:7-0".into()), Some("0:7-0".into())]);
         assert_eq!(
-            [lines.acknowledged(one), lines.acknowledged(Line::CONTROL)],
+            [one, Line::CONTROL].map(|line| lines.acknowledged(line, Instant::now())),
             [Some(on(one, 5)), Some(on(Line::CONTROL, 7))]
         );
         lines.forget(Line::CONTROL);
         lines.forget(one);
-        assert_eq!([lines.acknowledged(one), lines.acknowledged(Line::CONTROL)], [None, None]);
+        assert_eq!([one, Line::CONTROL].map(|line| lines.acknowledged(line, Instant::now())), [None, None]);
         assert_eq!([before(one, &["a"]), before(Line::CONTROL, &["a", "c"])], [None, None]);
     }
 

@@ -23,6 +23,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// See the module. With one partition it is the control line alone.
 pub struct PartitionedLog {
@@ -247,8 +248,8 @@ impl EventLog for PartitionedLog {
         Box::pin(async move { Self::run(&self, sink).await })
     }
 
-    fn acknowledged(&self, line: Line) -> Option<Offset> {
-        self.lines.acknowledged(line)
+    fn acknowledged(&self, line: Line, now: Instant) -> Option<Offset> {
+        self.lines.acknowledged(line, now)
     }
 
     fn status(&self) -> LogStatus {
