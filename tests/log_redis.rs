@@ -83,6 +83,7 @@ async fn a_repeated_id_of_another_program_counts_once_for_whoever_reads_the_stre
         rooms: Arc::default(),
         all: true,
         bounds: Bounds { bytes: 1 << 20, room_bytes: 1 << 20, tenant_segments: 0 },
+        budget: None,
     };
     let read = node.log.read_past(past(before.position), LONG).await.unwrap();
     assert_eq!(names(&read.events), ["once", "last"]);

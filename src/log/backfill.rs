@@ -1,6 +1,9 @@
 //! Reading a part of the log again for sessions that come back to rooms whose events this node did not keep (sans-IO). All
 //! sessions that wait share one pass over the log; who comes while it runs waits for the next one.
 
+pub mod budget;
+
+use crate::log::backfill::budget::{PassBudget, Used};
 use crate::log::config::Bounds;
 use crate::log::interest::{Interest, is_always_wanted};
 use crate::log::recent_events::RecentEvents;
@@ -59,6 +62,8 @@ pub struct PastRange {
     pub all: bool,
     /// What is taken at most: the newest, and the oldest of others before those of a flood.
     pub bounds: Bounds,
+    /// What passes over all lines may hold together, where there are others.
+    pub budget: Option<Arc<PassBudget>>,
 }
 
 /// What was found.
@@ -151,7 +156,7 @@ impl Needed {
         let Offset { line, epoch, .. } = head;
         let range = || {
             let rooms = Arc::new(self.rooms);
-            PastRange { line, epoch, after, up_to, rooms, all: false, bounds }
+            PastRange { line, epoch, after, up_to, rooms, all: false, bounds, budget: None }
         };
         (after < up_to).then(range)
     }
@@ -162,6 +167,7 @@ pub struct PastFinder<'a> {
     range: &'a PastRange,
     /// Within its bounds as in the window: who holds most loses first, and all others are looked for further on.
     events: RecentEvents,
+    used: Option<Used>,
     command_bytes: usize,
     past: Past,
 }
@@ -177,7 +183,8 @@ impl<'a> PastFinder<'a> {
             up_to: range.up_to,
             ..Past::default()
         };
-        Self { range, events: RecentEvents::new(range.bounds), command_bytes: 0, past }
+        let used = range.budget.clone().map(Used::new);
+        Self { range, events: RecentEvents::new(range.bounds), used, command_bytes: 0, past }
     }
 
     /// Whether the event of this room at this position is looked for.
@@ -204,6 +211,11 @@ impl<'a> PastFinder<'a> {
 
     /// Everything after this position was looked at.
     pub fn reached(&mut self, after: Position) {
+        if let Some(used) = &mut self.used {
+            let bytes = used.note(self.events.bytes());
+            self.events.set_bytes(bytes.min(self.range.bounds.bytes));
+            used.note(self.events.bytes());
+        }
         self.past.after = after.min(self.past.after);
     }
 

@@ -160,6 +160,12 @@ impl RecentEvents {
         self.bound_floors();
     }
 
+    /// From now on it has at most so many bytes.
+    pub(super) fn set_bytes(&mut self, bytes: usize) {
+        self.bounds.bytes = bytes;
+        self.bound();
+    }
+
     /// Drops what is too much.
     pub(super) fn bound(&mut self) {
         while self.bytes() > self.bounds.bytes {

@@ -26,7 +26,7 @@ const MAX_BEHIND: Duration = Duration::from_secs(5);
 pub async fn run(node: Arc<Node>, line: Line) {
     let Some(queue) = node.backfill.get(line.index()) else { return };
     let window = &node.window;
-    let bounds = node.context.recovery.of_line(window.partitions()).bounds(window.partitions());
+    let bounds = node.context.recovery.bounds(window.partitions());
     loop {
         queue.arrival().await;
         tokio::time::sleep(GATHER).await;
@@ -34,7 +34,7 @@ pub async fn run(node: Arc<Node>, line: Line) {
             let head = Offset { line, ..window.head_of(line) };
             let range = needed.range(window.interest().of(line), head, bounds);
             let has_read = match range {
-                Some(range) => pass(&node, range).await,
+                Some(range) => pass(&node, PastRange { budget: Some(node.pass_budget.clone()), ..range }).await,
                 // Another pass has brought it.
                 None => true,
             };

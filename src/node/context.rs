@@ -5,6 +5,7 @@ use crate::backend::Backend;
 use crate::cluster::{Cluster, OneWay, RpcResponse};
 use crate::feed::config::TraceConfig;
 use crate::log::EventLog;
+use crate::log::backfill::budget::PassBudget;
 use crate::log::shared_window::SharedWindow;
 use crate::model::command::SessionCommand;
 use crate::model::id::{Id, NodeId};
@@ -44,6 +45,8 @@ pub struct Node {
     pub window: Arc<SharedWindow>,
     /// Reads the log again for clients that come back.
     pub backfill: Box<[BackfillQueue]>,
+    /// What all passes over the log may hold together.
+    pub pass_budget: Arc<PassBudget>,
     /// Counts client connections.
     pub connection_limiter: Arc<ConnectionLimiter>,
     /// The application's backend; `None` without `[backend]`.
@@ -146,6 +149,7 @@ impl Node {
             id: context.node_id,
             window: context.window.clone(),
             backfill: (0..lines).map(|_| BackfillQueue::default()).collect(),
+            pass_budget: PassBudget::new(context.recovery.window_bytes, lines),
             connection_limiter: ConnectionLimiter::new(Bounds {
                 clients: limits.connections,
                 per_address: limits.connections_per_ip,

@@ -116,7 +116,7 @@ async fn read(node: &Node, offset: Offset) -> Result<Option<Arc<Event>>, PastUna
     let Offset { line, epoch, position } = offset;
     let (after, rooms) = (position.predecessor(), Arc::default());
     let bounds = Bounds { bytes: usize::MAX, room_bytes: usize::MAX, tenant_segments: 0 };
-    let range = PastRange { line, epoch, after, up_to: position, rooms, all: true, bounds };
+    let range = PastRange { line, epoch, after, up_to: position, rooms, all: true, bounds, budget: None };
     let past = node.log.read_past(range, READ_TIMEOUT).await?;
     match past.after > after {
         true => Err(PastUnavailable("it is trimmed".into())),

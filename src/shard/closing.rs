@@ -90,7 +90,8 @@ impl Hub {
             }
             CloseReason::SlowConsumer => (
                 Refusal::Slow,
-                "more unsent bytes than limits.outbox_bytes, or none of them taken for socketio.ping_timeout",
+                "more unsent bytes than limits.outbox_bytes, none of them taken for socketio.ping_timeout, or a replay that \
+                 it read more slowly than events left the window",
             ),
             CloseReason::Memory => (Refusal::Memory, "the node is near limits.memory, and the connection holds much"),
             CloseReason::Incomplete => {

@@ -141,8 +141,7 @@ scenario("sessions that were let in grow: new work is refused, then the largest 
   // A tenth of it lies between refusing and closing: more than what one that grows takes for a moment.
   const limit = 100 * MB;
   const node = await s.node({ ...CONFIG, limits: { memory: `${limit}B` } });
-  // It shares its process with what fills the node.
-  const bystander = await witness(s, node, { floorMs: 15 });
+  const bystander = await witness(s, node);
   // Each user has two, which count together.
   const hostile = [];
   for (let n = 0; n < 140; n += 1) hostile.push(await plainSocket(s, node, `hostile-${n % 70}`));

@@ -82,8 +82,9 @@ scenario("a replay that nobody reads holds a cursor: no memory, no delay for oth
   bystander.unharmed();
 });
 
-scenario("a replay that is read slowly and steadily arrives whole, over many ping timeouts, and live events follow it", async (s) => {
-  const node = await s.node({ socketio: soon });
+scenario("a replay that is read slowly and steadily arrives whole, over several ping timeouts, and live events follow it", async (s) => {
+  // A pause of a busy machine is no end of the steady reading.
+  const node = await s.node({ socketio: { ...soon, ping_timeout: "2s" } });
   const count = 12_000;
   const since = await past(node, count, 100);
   const client = await joinUnread(s, node, since);
@@ -96,13 +97,13 @@ scenario("a replay that is read slowly and steadily arrives whole, over many pin
   client.sendText('{"type":"event","event":"nobody knows it","id":7}');
   const messages = () => client.texts.map((text) => JSON.parse(text));
   const numbers = () => messages().filter(({ event }) => event === "past").map(({ data }) => data[0]);
-  const took = await readSteadily(client, 500_000, () => client.closed || client.frames.length > count);
+  const took = await readSteadily(client, 300_000, () => client.closed || client.frames.length > count);
   await publisher.stop();
   client.socket.resume();
   const last = () => client.frames.findLast(({ opcode }) => opcode === TEXT).payload;
   await until(() => client.closed || last().includes(`[${count + live},`), () => `${numbers().length} of ${count + live}`);
   assert.deepEqual(numbers(), Array.from({ length: count + live }, (_, index) => index + 1));
-  assert.ok(took > 3_000, `${took} ms is not slow`);
+  assert.ok(took > 5_000, `${took} ms is not slow`);
   const answer = messages().findIndex(({ type }) => type === "ack");
   assert.ok(answer > 0 && answer < count / 2, `the answer came at ${answer}`);
 });
@@ -127,6 +128,33 @@ scenario("replays of a Socket.IO client and of a stream arrive whole and continu
   assert.equal(stream.eventsOf("past").length, count);
 });
 
+scenario("a flood overtakes the replay of a Socket.IO client: it is closed, connects a second time and learns that it missed something", async (s) => {
+  const node = await s.node({ recovery: { window_bytes: "2MB" } });
+  const proxy = await s.proxy(node);
+  const client = await (await s.io(proxy, { token, transports: ["websocket"] }).connected()).join(ROOM);
+  await published(node, { room: ROOM, event: "past", data: [0, ""] });
+  await client.event("past");
+  const recovered = [];
+  client.socket.on("connect", () => {
+    recovered.push(client.socket.recovered);
+    if (recovered.length === 1) proxy.stall();
+  });
+  client.socket.io.reconnection(false);
+  proxy.cut();
+  await client.disconnected();
+  await past(node, 800, 1_500);
+  client.socket.io.reconnection(true);
+  client.socket.connect();
+  await until(() => recovered.length === 1, "the client that is back");
+  await past(node, 3_000, 1_500);
+  proxy.resume();
+  await until(async () => (await closed(node, "slow_consumer")) === 1, "closed");
+  await until(() => recovered.length === 2, "the second connection");
+  assert.deepEqual(recovered, [true, false]);
+  await published(node, { room: "user:reader", event: "after", data: 1 });
+  await client.event("after");
+});
+
 /** Bytes that the kernel has not sent yet, or that are not confirmed, from one local port to another. */
 function unsent(from, to) {
   const port = (number) => `:${number.toString(16).toUpperCase().padStart(4, "0")}`;
@@ -144,10 +172,15 @@ scenario("the kernel holds little of a stream's replay, so that a slow reader is
   client.write(`GET /sse?token=${token}&room=${ROOM}&lastEventId=${since} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n`);
   client.pause();
   await until(() => client.localPort, "a connection");
-  const queued = [];
-  const isStable = () => (queued.push(unsent(node.port, client.localPort)), queued.at(-1) > 0 && queued.slice(-20).every((bytes) => bytes === queued.at(-1)) && queued.length > 20);
-  await until(isStable, () => `a full socket: ${queued.slice(-20)}`);
-  assert.ok(queued.at(-1) < 512 << 10, `${queued.at(-1)} bytes wait in the kernel`);
+  let [queued, changed, looks] = [0, Date.now(), 0];
+  // A look at thousands of sockets may take long.
+  const isStable = () => {
+    const now = unsent(node.port, client.localPort);
+    [queued, changed, looks] = now === queued ? [queued, changed, looks + 1] : [now, Date.now(), 0];
+    return queued > 0 && looks >= 5 && Date.now() - changed >= 200;
+  };
+  await until(isStable, () => `a full socket: ${queued} after ${looks} equal looks`, 20_000);
+  assert.ok(queued < 512 << 10, `${queued} bytes wait in the kernel`);
 });
 
 scenario("a polling client that only sends, and never takes what waits for it, is closed", async (s) => {

@@ -1,4 +1,4 @@
-// A node with the timers of the public suites, and clients whose packets are read one by one.
+// A node with the ping interval of the public suites, and clients whose packets are read one by one.
 import { after, before } from "node:test";
 import WebSocket from "ws";
 import { until } from "../harness/deadline.mjs";
@@ -6,7 +6,8 @@ import { Polling, SEPARATOR, enginePath } from "../harness/engine.mjs";
 import { startNode } from "../harness/node.mjs";
 
 export const PING_INTERVAL = 300;
-export const PING_TIMEOUT = 200;
+// The suites have 200, which is no longer than a pause of a busy machine: the pong of a case would come too late.
+export const PING_TIMEOUT = 1_000;
 export const MAX_PAYLOAD = 1_000_000;
 
 /**
@@ -21,7 +22,8 @@ export function stageWith({ on, namespaces = ["/"] }) {
       ping_interval: `${PING_INTERVAL}ms`,
       ping_timeout: `${PING_TIMEOUT}ms`,
       max_payload: `${MAX_PAYLOAD}B`,
-      connect_timeout: "1s",
+      // Longer than what a case does before it connects: three heartbeats.
+      connect_timeout: "4s",
     };
     stage.node = await startNode({ auth: { anonymous: true }, rooms: [], on, recovery: { window: "0s" }, socketio });
   });

@@ -2,12 +2,12 @@
 import { until } from "../harness/deadline.mjs";
 import { startCluster } from "../harness/redis_cluster.mjs";
 import { ONCE } from "./load.mjs";
-import { MIXED, faultTest } from "./stage.mjs";
+import { MIXED, STEADY, faultTest } from "./stage.mjs";
 
 async function setUp(stage, { route } = {}) {
   const group = await startCluster();
   stage.closeLast(group);
-  await stage.start(2, { url: group.url });
+  await stage.start(2, { url: group.url, ...STEADY });
   await stage.populate(MIXED, { route });
   await stage.publish({ streams: [group.client(ONCE), group.client(ONCE)] });
   return group;

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import { until } from "../harness/deadline.mjs";
-import { MIXED, faultTest } from "./stage.mjs";
+import { MIXED, STEADY, faultTest } from "./stage.mjs";
 
 async function restart(stage, redis, meanwhile = () => {}) {
   await stage.flowing(100);
@@ -16,7 +16,7 @@ async function restart(stage, redis, meanwhile = () => {}) {
 
 faultTest("Redis killed and restarted, appendfsync always: no client is disconnected, and nothing is lost", async (stage) => {
   const redis = await stage.tools.redis({ durable: "always" });
-  await stage.start(2, { redis });
+  await stage.start(2, { redis, ...STEADY });
   await stage.populate(MIXED, { route: stage.sticky });
   await stage.publish();
   for (let round = 0; round < 2; round += 1) await restart(stage, redis);

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { until } from "../harness/deadline.mjs";
 import { SECONDS } from "../harness/random.mjs";
-import { MIXED, faultTest } from "./stage.mjs";
+import { MIXED, STEADY, faultTest } from "./stage.mjs";
 
 async function stopAndContinue(stage, redis) {
   redis.signal("SIGSTOP");
@@ -17,7 +17,7 @@ async function stopAndContinue(stage, redis) {
 
 faultTest("Redis hangs: publishes are answered 503, clients stay connected, and nothing is lost", async (stage) => {
   const redis = await stage.tools.redis();
-  await stage.start(2, { redis });
+  await stage.start(2, { redis, ...STEADY });
   await stage.populate(MIXED, { route: stage.sticky });
   await stage.publish();
   await stopAndContinue(stage, redis);
@@ -26,7 +26,7 @@ faultTest("Redis hangs: publishes are answered 503, clients stay connected, and 
 
 faultTest("Redis hangs, without sticky sessions: only polling clients may be disconnected, and every client that returns is recovered", async (stage) => {
   const redis = await stage.tools.redis();
-  await stage.start(2, { redis });
+  await stage.start(2, { redis, ...STEADY });
   await stage.populate(MIXED);
   await stage.publish();
   await stopAndContinue(stage, redis);

@@ -21,6 +21,9 @@ const TEST_TIMEOUT = 60_000 + SECONDS * 2000;
 /** How many clients of each kind. */
 export const MIXED = { websocket: 6, polling: 3, upgrade: 4, ws: 6, sse: 4 };
 
+/** The configuration where nobody may be disconnected: no pause of a busy machine is as long as this heartbeat. */
+export const STEADY = { socketio: { ping_interval: "1s", ping_timeout: "5s" } };
+
 const TRANSPORTS = { websocket: ["websocket"], polling: ["polling"], upgrade: ["polling", "websocket"] };
 
 /** One test with its stage. The seed of its random numbers is in its name. */

@@ -77,6 +77,7 @@ fn finds_what_is_looked_for_and_no_more_than_fits() {
         rooms,
         all: false,
         bounds: Bounds { bytes: 100 * size, room_bytes: 2 * size, tenant_segments: 0 },
+        budget: None,
     };
     let mut finder = PastFinder::new(&range);
     for ms in (11..=50).rev() {
@@ -97,7 +98,7 @@ fn found_beside_a_flood(bounds: Bounds) -> Past {
     let names = (0..2_500).map(|n| format!("a:{n}")).chain(["b:0".to_owned()]);
     let rooms = Arc::new(HashMap::from([("/".into(), names.map(|room| (room.into(), at(0))).collect())]));
     let (after, up_to) = (at(0), at(5_000));
-    let range = PastRange { line: Line::CONTROL, epoch: EPOCH, after, up_to, rooms, all: false, bounds };
+    let range = PastRange { line: Line::CONTROL, epoch: EPOCH, after, up_to, rooms, all: false, bounds, budget: None };
     let mut finder = PastFinder::new(&range);
     for ms in (1..=5_000).rev() {
         let room = if ms == 1 { "b:0".to_owned() } else { format!("a:{}", ms % 2_500) };
@@ -133,7 +134,7 @@ fn what_the_room_of_everybody_lost_is_among_what_is_left_out() {
     let rooms = Arc::new(HashMap::from([("/".into(), HashMap::from([("a".into(), at(10))]))]));
     let (after, up_to) = (at(10), at(50));
     let bounds = Bounds { bytes: 1 << 20, room_bytes: event(1, &[EVERYBODY]).size(), tenant_segments: 0 };
-    let range = PastRange { line: Line::CONTROL, epoch: EPOCH, after, up_to, rooms, all: false, bounds };
+    let range = PastRange { line: Line::CONTROL, epoch: EPOCH, after, up_to, rooms, all: false, bounds, budget: None };
     let mut finder = PastFinder::new(&range);
     for ms in [40, 30, 20] {
         assert!(finder.take(event(ms, &[EVERYBODY])));
@@ -154,6 +155,7 @@ fn what_the_log_did_not_give_may_be_asked_for_again() {
         rooms,
         all: false,
         bounds: BOUNDS,
+        budget: None,
     };
     let finder = || {
         let mut finder = PastFinder::new(&range);
@@ -174,4 +176,57 @@ fn what_the_log_did_not_give_may_be_asked_for_again() {
     assert_eq!(window.unreadable(), Position::default());
     window.note_unreadable(&ended);
     assert_eq!(window.unreadable(), at(39));
+}
+
+/// A pass over a line with a thousand events of everybody's, from its newest on.
+struct Pass<'a> {
+    finder: PastFinder<'a>,
+    next: u64,
+}
+
+impl<'a> Pass<'a> {
+    fn new(range: &'a PastRange) -> Self {
+        Self { finder: PastFinder::new(range), next: 1_000 }
+    }
+
+    /// Reads a page of so many; `false` once that is too much.
+    fn page(&mut self, events: u64) -> bool {
+        for _ in 0..events {
+            if !self.finder.take(event(self.next, &[EVERYBODY])) {
+                return false;
+            }
+            self.next -= 1;
+        }
+        self.finder.reached(at(self.next));
+        true
+    }
+}
+
+#[test]
+fn a_pass_has_what_passes_over_other_lines_do_not_need() {
+    let size = event(1, &[EVERYBODY]).size();
+    let budget = PassBudget::new(400 * size, 4);
+    let range = |number: u8| PastRange {
+        line: Line::new(number).unwrap(),
+        epoch: EPOCH,
+        after: at(0),
+        up_to: at(1_000),
+        rooms: Arc::default(),
+        all: true,
+        bounds: Bounds { bytes: 400 * size, room_bytes: usize::MAX, tenant_segments: 0 },
+        budget: Some(budget.clone()),
+    };
+    let (busy, other) = (range(0), range(1));
+    let mut alone = Pass::new(&busy);
+    assert!(alone.page(350), "much more than a quarter");
+    let mut second = Pass::new(&other);
+    assert!(second.page(90), "a quarter is its own in any case");
+    alone.page(1);
+    let (first, second) = (alone.finder.finish(), second.finder.finish());
+    assert_eq!((first.events.len(), second.events.len()), (310, 90), "the busy one gave the rest back");
+    assert_eq!(first.full["/"][EVERYBODY], at(690));
+    // What has ended uses nothing.
+    let mut next = Pass::new(&other);
+    assert!(next.page(399));
+    assert_eq!(next.finder.finish().events.len(), 399);
 }
