@@ -3,6 +3,14 @@
 //! Lines are read side by side, so order holds between two of them only where an entry asks for it. A node asks for it
 //! where it acknowledged something on the other line a moment ago that concerns the same partition. It may name only what
 //! was acknowledged before, so entries never wait for each other in a circle.
+//!
+//! A position here has no epoch, since all that it can change is order. Where a line was emptied, replaced, or fell back to an
+//! old replica, a node forgets what it had acknowledged there (`Lines::forget`) as soon as it notices, within about a second.
+//! What was written until then can name a position that the line never comes to: it is waited for once, a second at most, and
+//! counted. If the line's ids went back, a reader that has not noticed may hold a position of before for one that is later, and
+//! not wait: sessions of a line that lost entries get a gap signal then, and where the stream was only renewed, order with other
+//! lines is not promised around that. A replay compares positions only to choose which line goes on: it leaves nothing out, and
+//! where lines seem to wait for each other, the event that was accepted first comes.
 
 use crate::model::offset::Position;
 use crate::model::partition::{Line, Partitions};

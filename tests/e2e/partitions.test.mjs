@@ -106,6 +106,30 @@ suite("partitions", () => {
     assert.equal((await client.message((message) => message.id === "again")).recovered, false);
   });
 
+  scenario("a stock Socket.IO client that names the offset of a publish gets what comes after it on every line, and nothing of it twice", async (s) => {
+    const store = await s.redis();
+    const [a, b] = await partitioned(s, store, 2);
+    const balancer = await s.proxy(a);
+    const client = await s.io(balancer, { token: tokenFor("7"), ...WEBSOCKET }).connected();
+    const rooms = NAMES.map((name) => `room:${name}`);
+    for (const room of rooms) await client.join(room);
+    for (const room of rooms) await published(a, { room, event: "had", data: room });
+    await until(() => client.argsOf("had").length === rooms.length, "the first events");
+    balancer.freeze();
+    for (const room of rooms) await published(a, { room, event: "before", data: room });
+    const since = await published(a, { room: rooms[0], event: "before", data: "it" });
+    for (const room of rooms) await published(a, { room, event: "after", data: room });
+    await published(a, { rooms, event: "after", data: "all" });
+    client.socket.auth = { token: tokenFor("7"), offset: since };
+    balancer.target = b;
+    balancer.cut();
+    assert.equal(await reconnected(client, 2), true);
+    await published(b, { rooms, event: "end", data: 0 });
+    await client.event("end");
+    assert.deepEqual(client.argsOf("after").map(([room]) => room).sort(), ["all", ...rooms].sort());
+    assert.deepEqual([client.argsOf("before"), client.argsOf("had").length], [[], rooms.length]);
+  });
+
   scenario("kill -9 of a node: a client in rooms of several partitions is recovered, with everything once and in order", async (s) => {
     const store = await s.redis();
     const [a, b] = await partitioned(s, store, 2);

@@ -56,6 +56,11 @@ impl Habits {
         let mut acts: Vec<_> = USUAL.into();
         for (act, weight) in &mut acts {
             *weight = (*weight * [1, 3, 3, 9][rng.random_range(0..4)]).div_ceil(3);
+            match act {
+                Act::Tail | Act::Shard | Act::Serve | Act::Client | Act::Flush if rules.calm => *weight *= 3,
+                Act::LogFate | Act::NodeFate | Act::Command if rules.calm => *weight = weight.div_ceil(3),
+                _ => {}
+            }
             if rules.often == Some(*act) {
                 *weight *= 4;
             }

@@ -24,6 +24,8 @@ pub(crate) struct Rules {
     pub fails_together: bool,
     /// This happens more often than it would, so that what needs it is seen.
     pub often: Option<Act>,
+    /// Faults are rare, and what there is to do is soon done.
+    pub calm: bool,
     /// See [`crate::habits::Habits::long_replays`].
     pub long_replays: bool,
     /// Another program always trims the whole log.
