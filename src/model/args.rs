@@ -1,7 +1,6 @@
 //! Arguments of events, as raw JSON text.
 
 use serde_json::value::RawValue;
-use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
@@ -44,8 +43,8 @@ impl Args {
     /// [`MAX_JSON_DEPTH`].
     pub fn parsed(json: &str) -> Self {
         debug_assert!(Self::one(json).is_ok_and(|args| args.len() == json.len() + 2), "not a value: {json}");
-        let array = in_brackets(json);
-        Self { binary: mentions_binary(&array), array, count: 1 }
+        let array = ["[", json, "]"].concat();
+        Self { binary: mentions_binary(&array), array: array.into(), count: 1 }
     }
 
     /// All arguments from the text of a JSON array.
@@ -106,9 +105,6 @@ impl fmt::Debug for Args {
     }
 }
 
-/// Bytes that a thread keeps to put texts together.
-const MAX_KEPT: usize = 4 << 10;
-
 const JSON_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 
 /// Whether a text is one JSON value that is not nested too deep.
@@ -121,21 +117,6 @@ fn parse<'a, T: serde::Deserialize<'a>>(json: &'a str) -> Result<T, ArgsError> {
         return Err(ArgsError::TooDeep);
     }
     serde_json::from_str(json).map_err(|e| ArgsError::Invalid(e.to_string()))
-}
-
-/// The text of an array with one value.
-fn in_brackets(json: &str) -> Arc<str> {
-    thread_local! {
-        /// The text is put together here, so that a publish allocates it once.
-        static TEXT: RefCell<String> = const { RefCell::new(String::new()) };
-    }
-    TEXT.with_borrow_mut(|text| {
-        text.extend(["[", json, "]"]);
-        let array = Arc::from(&**text);
-        text.clear();
-        text.shrink_to(MAX_KEPT);
-        array
-    })
 }
 
 fn mentions_binary(array: &str) -> bool {

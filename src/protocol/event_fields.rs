@@ -6,10 +6,8 @@ use crate::model::draft::{Draft, DraftError, DraftLimits, Source};
 use crate::model::names::{Namespace, Room, main_namespace};
 use crate::protocol::json_text::{SharedText, Text};
 use crate::protocol::socketio_encode::check_draft;
-use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
-use std::fmt;
 use std::sync::Arc;
 
 /// The keys and their values. Typed languages write every key, so an empty text or list and `null` mean that the key is
@@ -36,7 +34,7 @@ pub(crate) struct EventFields<'a> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct JsonFields<'a> {
-    room: Option<RoomName>,
+    room: Option<Room>,
     rooms: Option<Vec<Room>>,
     except: Option<Vec<Room>>,
     event: Option<SharedText>,
@@ -54,27 +52,6 @@ struct JsonFields<'a> {
 /// `"data":null` is one argument, which is null.
 fn even_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
-}
-
-/// The name of a room, allocated once: an `Arc<str>` would be copied from a `String`.
-struct RoomName(Room);
-
-impl<'de> Deserialize<'de> for RoomName {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Name;
-        impl Visitor<'_> for Name {
-            type Value = RoomName;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-
-            fn visit_str<E>(self, name: &str) -> Result<RoomName, E> {
-                Ok(RoomName(name.into()))
-            }
-        }
-        deserializer.deserialize_str(Name)
-    }
 }
 
 /// Reads an object with an error that names the key.
@@ -99,7 +76,7 @@ impl<'a> EventFields<'a> {
         // Only an error needs its path, which takes longer to find.
         let fields: JsonFields<'_> = serde_json::from_str(json).or_else(|_| with_path(json))?;
         Ok(Self {
-            room: fields.room.map(|RoomName(room)| room),
+            room: fields.room,
             rooms: fields.rooms,
             except: fields.except,
             event: fields.event.map(|SharedText(event)| event),

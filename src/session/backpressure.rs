@@ -11,7 +11,7 @@ pub struct Backpressure {
     /// Bytes in the outbox that the limit for unsent bytes does not count: replayed events, and large answers.
     pub allowed: usize,
     /// Bytes to be written before the client is read further: answers to what it sent are among them.
-    pub unread: usize,
+    pub read_after: usize,
     /// How far replays run ahead of a WebSocket client.
     pub pace: Pace,
     /// What its sessions have still to get. They take turns.

@@ -180,23 +180,24 @@ impl Connection {
         self.backpressure.get_or_insert_default().allowed += bytes;
     }
 
-    /// The client is not read until all that waits now is written. It cannot send what it has no room to get the answers of.
+    /// The client is not read until all that waits now is written: what it sends brings more answers.
     pub fn hold_reading(&mut self) {
-        self.backpressure.get_or_insert_default().unread = self.outbox.bytes();
+        self.backpressure.get_or_insert_default().read_after = self.outbox.bytes();
     }
 
     /// Whether its client is not read just now. What a closing one still sends is thrown away.
-    pub fn is_unread(&self) -> bool {
-        self.closing.is_none() && self.backpressure.as_ref().is_some_and(|backpressure| backpressure.unread > 0)
+    pub fn is_reading_held(&self) -> bool {
+        self.closing.is_none() && self.backpressure.as_ref().is_some_and(|backpressure| backpressure.read_after > 0)
     }
 
     /// So much is written. Answers whether its client, which was not read, is read again.
     pub fn wrote(&mut self, bytes: usize) -> bool {
-        let Some(backpressure) = self.backpressure.as_mut().filter(|backpressure| backpressure.unread > 0) else {
+        let Some(backpressure) = self.backpressure.as_mut().filter(|backpressure| backpressure.read_after > 0) else {
             return false;
         };
-        backpressure.unread = if self.outbox.is_empty() { 0 } else { backpressure.unread.saturating_sub(bytes) };
-        backpressure.unread == 0
+        backpressure.read_after =
+            if self.outbox.is_empty() { 0 } else { backpressure.read_after.saturating_sub(bytes) };
+        backpressure.read_after == 0
     }
 
     /// Everything in the outbox is written.

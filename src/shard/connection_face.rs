@@ -316,8 +316,8 @@ impl Shard {
     }
 
     /// Whether the client of this connection is not read just now: its task is woken when it is.
-    pub fn is_unread(&self, key: ConnectionKey) -> bool {
-        self.hub.borrow().connections.get(key).is_some_and(|connection| connection.is_unread())
+    pub fn is_reading_held(&self, key: ConnectionKey) -> bool {
+        self.hub.borrow().connections.get(key).is_some_and(|connection| connection.is_reading_held())
     }
 
     /// The next bytes of a streamed response; ready with `None` when it is over.

@@ -70,7 +70,7 @@ impl Reader {
     /// Ready when the connection is over.
     fn read(&mut self, stream: &ClientStream, context: &mut Context<'_>) -> Poll<()> {
         for _ in 0..READS_PER_TURN {
-            if self.local.shard.is_unread(self.key) {
+            if self.local.shard.is_reading_held(self.key) {
                 return Poll::Pending;
             }
             match stream.poll_read_ready(context) {
