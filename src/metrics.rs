@@ -62,6 +62,8 @@ pub struct Metrics {
     refused: IntCounterVec,
     /// In the order of [`series::PUBLISH_STATUSES`], then `other`.
     publish_answers: Vec<IntCounter>,
+    /// Connections of publishers that went on on another shard.
+    pub publishers_moved: IntCounter,
     deliveries: Vec<IntCounter>,
     drops: Vec<IntCounter>,
     recoveries: IntCounterVec,
@@ -182,6 +184,10 @@ impl Metrics {
                 .chain(["other"])
                 .map(|status| publish_answers.with_label_values(&[status]))
                 .collect(),
+            publishers_moved: make.counter(
+                "roomcast_publishers_moved_total",
+                "Connections of publishers that went on on another shard's thread.",
+            )?,
             deliveries: PROTOCOLS.iter().map(|p| deliveries.with_label_values(&[p])).collect(),
             drops: DropReason::ALL.iter().map(|r| drops.with_label_values(&[r.label()])).collect(),
             recoveries: make.counters("roomcast_recoveries_total", "Resume attempts, by result.", &["result"])?,
