@@ -143,7 +143,7 @@ const REDIS: &[(&str, &str)] = &[
     ("src/demo/", "starts a Redis of its own"),
     ("src/dev/mod.rs", "says whether [redis] is set"),
     ("src/app", "chooses the log"),
-    ("src/metrics.rs", "roomcast_redis_*"),
+    ("src/metrics/log.rs", "roomcast_redis_*"),
     ("src/http/health.rs", "services.redis"),
 ];
 

@@ -115,7 +115,7 @@ async fn work_off(local: Rc<LocalNode>, key: ConnectionKey) {
         while tokio::time::timeout(LOOK_AGAIN, work.as_mut()).await.is_err() {
             if !local.shard.is_open(key) {
                 let lost = local.backend_lanes.clear(key).iter().filter(|waiting| waiting.is_message()).count();
-                local.context.metrics.dropped(DropReason::Unhandled, lost as u64);
+                local.context.metrics.events.dropped(DropReason::Unhandled, lost as u64);
             }
         }
     }
@@ -125,7 +125,7 @@ async fn work_off(local: Rc<LocalNode>, key: ConnectionKey) {
 async fn work_on(local: &Rc<LocalNode>, key: ConnectionKey, waiting: Waiting) {
     let has_session = !waiting.needs_session() || local.shard.has_session(waiting.session);
     if !local.shard.is_open(key) || !has_session {
-        return local.context.metrics.dropped(DropReason::Unhandled, u64::from(waiting.is_message()));
+        return local.context.metrics.events.dropped(DropReason::Unhandled, u64::from(waiting.is_message()));
     }
     let Waiting { work, session, arrived, place, .. } = waiting;
     let ask = place.and_then(|place| Ask::new(local, place, arrived));

@@ -120,7 +120,7 @@ pub fn error(local: &LocalNode, key: ConnectionKey, code: &str, message: &str, i
 
 /// Tells a client without an accepted token that its message is larger than one with a token needs to be.
 pub fn refuse_large(local: &LocalNode, key: ConnectionKey) {
-    local.context.metrics.handshake(AUTH_TOO_BIG);
+    local.context.metrics.auth.handshake(AUTH_TOO_BIG);
     let message =
         "a first message larger than `limits.auth_bytes` and a token; send {\"type\":\"auth\",\"token\":…} first";
     error(local, key, AUTH_TOO_BIG, message, None);

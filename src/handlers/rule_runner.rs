@@ -117,7 +117,7 @@ pub async fn run(
             if !matches!(error, ActionError::Join(_)) {
                 local.shard.note(key, SessionNote::Refused { code: error.code(), room: None });
             }
-            local.context.metrics.refused(Source::Client, error.code());
+            local.context.metrics.events.refused(Source::Client, error.code());
             let text = error.to_string();
             let told = local.shard.with_session(key, |session| {
                 with_caller(session, local.context.namespaces.name(session.namespace), |caller| {
@@ -344,8 +344,8 @@ async fn append(local: &Rc<LocalNode>, mut drafts: Vec<Draft>, trace: Trace) -> 
             last.get_or_insert_default().set(offset);
         }
     }
-    local.context.metrics.accepted(Source::Client, all - backends);
-    local.context.metrics.accepted(Source::Backend, backends);
+    local.context.metrics.events.accepted(Source::Client, all - backends);
+    local.context.metrics.events.accepted(Source::Backend, backends);
     Ok(last)
 }
 
@@ -439,6 +439,6 @@ fn forward_disconnect(local: &Rc<LocalNode>, ended: Ended, args: Args, ask: Ask)
 }
 
 fn failed_disconnect(local: &LocalNode, error: &ActionError) {
-    local.context.metrics.refused(Source::Client, error.code());
+    local.context.metrics.events.refused(Source::Client, error.code());
     tracing::warn!(%error, "a disconnect rule failed");
 }

@@ -301,7 +301,7 @@ pub fn refuse_large_auth(local: &LocalNode, key: ConnectionKey, namespace: &str)
     if !take_turn(local, key) {
         return;
     }
-    local.context.metrics.handshake(AUTH_TOO_BIG);
+    local.context.metrics.auth.handshake(AUTH_TOO_BIG);
     let max = local.context.settings().limits.auth_bytes;
     let message = format!("the handshake auth is over `limits.auth_bytes` ({max} bytes)");
     let who = Who::at(local.shard.address(key)).about(format!("a client of namespace {}", shown(namespace)));
@@ -314,7 +314,7 @@ pub fn refuse_parser(local: &LocalNode, key: ConnectionKey, namespace: &str) {
     if !take_turn(local, key) {
         return;
     }
-    local.context.metrics.handshake(socketio_msgpack::CODE);
+    local.context.metrics.auth.handshake(socketio_msgpack::CODE);
     let who = Who::at(local.shard.address(key)).about(format!("a client of namespace {}", shown(namespace)));
     local.context.refusals.note(Refusal::Parser, &who, format_args!("{}", socketio_msgpack::REFUSAL));
     local.shard.push_packet(key, socketio_msgpack::refusal(namespace));
@@ -366,7 +366,7 @@ async fn on_event(
 
 /// An event without a rule: refused and counted.
 pub fn unruled(local: &LocalNode, session: SessionKey, event: &str) -> Failure {
-    local.context.metrics.dropped(DropReason::NoRule, 1);
+    local.context.metrics.events.dropped(DropReason::NoRule, 1);
     let shown: String = event.chars().take(64).collect();
     let error = ActionError::NoRule(shown);
     rule_runner::note_refusal(local, session, event, &error);

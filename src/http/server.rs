@@ -315,7 +315,7 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: Socket, caller: Call
 fn move_to(shard: usize, api: &Arc<Api>, stream: Socket, caller: Rc<Caller>) {
     let Some(caller) = Rc::into_inner(caller) else { return };
     let (Some(shard), Ok(stream)) = (api.node.shards().get(shard), stream.detach()) else { return };
-    api.node.context.metrics.publishers_moved.inc();
+    api.node.context.metrics.events.publisher_moved();
     let api = api.clone();
     shard.run(move |local| {
         if let Ok(stream) = stream.attach() {

@@ -210,7 +210,7 @@ fn begin(
         }
         Some(Err(error)) => {
             let reason = error.code();
-            local.context.metrics.gap(reason, 1);
+            local.context.metrics.recovery.gap(reason, 1);
             let after = since.and_then(Place::parse).map(Box::new);
             local.shard.note(session, SessionNote::Gap { code: reason, room: None, after });
             // With an id, so that a reconnect does not report the same gap again.

@@ -163,7 +163,7 @@ impl Hub {
     }
 
     fn skip_volatile(&mut self, session: SessionKey) {
-        self.context.metrics.dropped(DropReason::VolatileNotWritable, 1);
+        self.context.metrics.events.dropped(DropReason::VolatileNotWritable, 1);
         self.history.skipped(session, unix_ms);
     }
 

@@ -240,7 +240,7 @@ impl Hub {
         now: Millis,
     ) -> bool {
         let Some(protocol) = self.connections.get(key).map(|connection| connection.protocol) else { return false };
-        self.context.metrics.gap(gap.code(), 1);
+        self.context.metrics.recovery.gap(gap.code(), 1);
         // Of no other line.
         let mut lost = self.position.clone();
         lost.set(after);

@@ -148,7 +148,7 @@ async fn take_up(local: &Rc<LocalNode>, key: ConnectionKey, position: &Place, mo
         }
         Err(lost) => {
             // Its client returns, and gets its answer by the same rules.
-            local.context.metrics.recovery(lost.code());
+            local.context.metrics.recovery.attempt(lost.code());
             if let Some(pid) = moving.pid {
                 local.shard.park(pid, before);
             }

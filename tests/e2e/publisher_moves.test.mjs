@@ -69,7 +69,7 @@ async function publishAndMove({ ws, raw }, one) {
   for (const { room, sent, offsets } of publishers) {
     await until(() => got(room).length >= sent, () => `${sent} events in ${room}; got ${got(room).length}`);
     assert.deepEqual(got(room).map(({ data }) => data), [...Array(sent).keys()], "once, and in order");
-    assert.deepEqual(got(room).map(({ offset }) => eventOf(offset)), offsets.map(eventOf), "at the offsets that the publisher was told");
+    assert.deepEqual(got(room).map(({ offset }) => eventOf(offset)), offsets.map(eventOf), "at the offsets that the publisher got");
   }
   return publishers.map(({ connection }) => connection);
 }

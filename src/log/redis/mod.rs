@@ -293,7 +293,7 @@ impl RedisLog {
             *link.failure.lock() = None;
         }
         if up && link.was_up.swap(true, Ordering::Relaxed) {
-            self.metrics.redis_reconnects.inc();
+            self.metrics.log.redis_reconnects.inc();
         }
         self.note_up();
     }

@@ -83,11 +83,11 @@ impl Tail<'_> {
             self.log.lines.note_lag(self.log.line, now_ms.saturating_sub(newest.ms));
         }
         // Events of nodes were counted when they were accepted. What others added is counted by every node.
-        self.log.metrics.accepted(Source::Stream, foreign);
-        self.log.metrics.log_read(batch.events.len() as u64, unwanted);
-        self.log.metrics.dropped(DropReason::Late, void);
+        self.log.metrics.events.accepted(Source::Stream, foreign);
+        self.log.metrics.log.read(batch.events.len() as u64, unwanted);
+        self.log.metrics.events.dropped(DropReason::Late, void);
         if unsupported > 0 {
-            self.log.metrics.dropped(DropReason::Unsupported, unsupported);
+            self.log.metrics.events.dropped(DropReason::Unsupported, unsupported);
             tracing::warn!(entries = unsupported, "entries of a newer release are skipped; upgrade this node");
         }
         if !batch.is_empty() {

@@ -51,7 +51,7 @@ impl Tail<'_> {
     pub(super) async fn wait_for(&mut self, after: &After) {
         let (log, given_up) = (self.log, &mut self.given_up);
         if !log.lines.wait_for(log.line, after, given_up).await {
-            log.metrics.out_of_order.inc();
+            log.metrics.log.out_of_order.inc();
         }
     }
 
@@ -61,7 +61,7 @@ impl Tail<'_> {
         let log = self.log;
         log.lines.note_read(log.line, head);
         if !log.lines.wait_to_begin(log.line, comes_after).await {
-            log.metrics.out_of_order.inc();
+            log.metrics.log.out_of_order.inc();
         }
     }
 

@@ -85,7 +85,7 @@ impl Tail<'_> {
         };
         let removed = allowed(connection.call(&command).await)?;
         let Some(Value::Int(1..)) = removed else { return Ok(0) };
-        self.log.metrics.stream_trimmed_bytes.inc_by(bytes);
+        self.log.metrics.log.stream_trimmed_bytes.inc_by(bytes);
         tracing::warn!(bytes, "the stream had more than redis.max_stream_bytes: its oldest entries are trimmed");
         Ok(bytes)
     }
