@@ -16,6 +16,7 @@ use crate::config::{Config, Purpose};
 use crate::handlers::rule_runner;
 use crate::http::caller::ListenerKind;
 use crate::http::config::{ListenAddress, ListenConfig};
+use crate::http::gathering::Gathering;
 use crate::http::health::refresh_metrics;
 use crate::http::listener::Listener;
 use crate::http::reload::Reloads;
@@ -139,6 +140,7 @@ async fn serve(launch: Launch, files: u64) -> Result<(), AppError> {
         scrape: Scrape::default(),
         started: Instant::now(),
         admin_apart: listeners.admin.is_some(),
+        gathering: Arc::new(Gathering::new(shards)),
         pages,
         traffic: Traffic::default(),
     });

@@ -45,7 +45,7 @@ impl Intent {
 }
 
 /// Where a handler leaves the intent for the connection's task.
-pub type Slot = Rc<RefCell<Option<Intent>>>;
+pub type Slot = RefCell<Option<Intent>>;
 
 /// Whether a request asks for a WebSocket.
 pub fn is_upgrade(request: &Request<Incoming>) -> bool {

@@ -154,7 +154,10 @@ impl MemoryLog {
                 }
             }
         }
-        self.waiting.notify_one();
+        // Others go on appending. A shard's thread goes on with its next turn, without waking another.
+        if !shard_tail::wake() {
+            self.waiting.notify_one();
+        }
     }
 
     /// Everything that waits, its bytes, and the position up to which that is everything.

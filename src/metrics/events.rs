@@ -56,6 +56,7 @@ pub struct EventMetrics {
     refused: IntCounterVec,
     /// In the order of [`PUBLISH_STATUSES`], then `other`.
     publish_answers: Vec<IntCounter>,
+    publishers_moved: IntCounter,
     deliveries: Vec<IntCounter>,
     drops: Vec<IntCounter>,
     /// From the acceptance of an event to its write on the socket.
@@ -81,6 +82,10 @@ impl EventMetrics {
                 "Answers to POST /publish, by HTTP status.",
                 "status",
                 PUBLISH_STATUSES.map(|(_, label)| label).into_iter().chain(["other"]),
+            )?,
+            publishers_moved: make.counter(
+                "roomcast_publishers_moved_total",
+                "Connections of publishers that went on on another shard's thread.",
             )?,
             deliveries: make.counter_of_each(
                 "roomcast_deliveries_total",
@@ -131,6 +136,11 @@ impl EventMetrics {
     pub fn publish_answered(&self, status: u16) {
         let known = PUBLISH_STATUSES.iter().position(|(code, _)| *code == status);
         self.publish_answers[known.unwrap_or(PUBLISH_STATUSES.len())].inc();
+    }
+
+    /// Counts a publisher's connection that goes on on another shard.
+    pub fn publisher_moved(&self) {
+        self.publishers_moved.inc();
     }
 
     /// Counts deliveries.
