@@ -7,7 +7,11 @@
 //! It connects to the server that the control thread's connection has found and checks ([`RedisLog::server`]). What it does
 //! not do itself ([`Answered::repeat`]) goes over that connection.
 
+mod appenders;
 mod connection;
+
+pub use appenders::of_a_partition;
+pub(super) use appenders::{Appenders, note_shard};
 
 use crate::log::redis::add_command::{self, Times, draft_bytes};
 use crate::log::redis::append_error::unavailable;
@@ -16,7 +20,6 @@ use crate::log::redis::deadline::{TENTHS_TO_RUN, TENTHS_TO_SEND};
 use crate::log::redis::{RedisLog, trim_before_ms};
 use crate::log::{AppendError, Appended};
 use crate::model::draft::Draft;
-use crate::model::partition::Line;
 use crate::redis::clock::RedisClock;
 use crate::redis::command::CommandWriter;
 use crate::redis::error::RedisError;
@@ -24,7 +27,6 @@ use crate::redis::reconnect::Reconnect;
 use crate::redis::url::Address;
 use connection::Connection;
 use parking_lot::Mutex;
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
@@ -36,16 +38,6 @@ use tokio::time::Instant;
 const PAUSE: Duration = Duration::from_millis(20);
 /// Milliseconds between two appends of one appender that trim.
 const TRIM_INTERVAL_MS: u64 = 100;
-
-thread_local! {
-    /// The shard whose thread this is.
-    static SHARD: Cell<Option<usize>> = const { Cell::new(None) };
-}
-
-/// Remembers which shard's thread this is.
-pub(super) fn note_shard(shard: usize) {
-    SHARD.set(Some(shard));
-}
 
 /// What one shard, or several, append with.
 #[derive(Default)]
@@ -161,18 +153,13 @@ pub(super) fn push(log: &RedisLog, drafts: &[Draft], after: Option<&str>, now: I
     Pushed::Sent(answered)
 }
 
-/// The appender of this thread's shard, or that of the partition; several shards may share one.
+/// The appender for callers on this thread, if there is one.
 fn appender_here(log: &RedisLog) -> Option<&ShardAppender> {
     if log.min_replicas > 0 {
         // Each batch waits for the replicas; the control thread's connection does that.
         return None;
     }
-    if log.line != Line::CONTROL {
-        // One for all shards, on the line's own thread.
-        return log.appenders.first();
-    }
-    let shard = SHARD.get()?;
-    log.appenders.get(shard.checked_rem(log.appenders.len())?)
+    log.appenders.here()
 }
 
 impl ShardAppender {
@@ -258,7 +245,7 @@ impl Drop for Running<'_> {
 /// The control thread has read Redis' clock, as it does once a second. An appender that had nothing to do would know an old one,
 /// and clocks of two machines drift apart.
 pub(super) fn note_clock(log: &RedisLog, clock: RedisClock) {
-    for appender in &log.appenders {
+    for appender in log.appenders.iter() {
         if let Some(known) = &mut appender.state.lock().clock {
             *known = clock;
         }

@@ -93,16 +93,16 @@ fn appends_wait_only_where_there_is_a_connection_and_room() {
     assert!(matches!(push(&log, &draft(), None, now), Pushed::NotHere), "no thread of a shard");
     note_shard(5);
     assert!(matches!(push(&log, &draft(), None, now), Pushed::NotHere), "not connected");
-    log.appenders[1].state.lock().clock = Some(RedisClock::now(7_000_000));
+    log.appenders.get(1).unwrap().state.lock().clock = Some(RedisClock::now(7_000_000));
     let Pushed::Sent(_answered) = push(&log, &draft(), None, now) else {
         panic!("the sixth shard shares the second's")
     };
-    let until_ms = log.appenders[1].state.lock().waiting[0].until_ms;
+    let until_ms = log.appenders.get(1).unwrap().state.lock().waiting[0].until_ms;
     assert!(until_ms.abs_diff(7_000 + log.timeout.as_millis() as u64 * 9 / 10) < 1_000, "{until_ms}");
     log.note_newest(60_000);
     assert!(matches!(push(&log, &draft(), None, now), Pushed::NotHere), "ids are ahead of the clock");
     log.newest_ms.store(0, Ordering::Relaxed);
     let many = |count| (0..count).flat_map(|_| draft()).collect::<Vec<_>>();
     assert!(matches!(push(&log, &many(300_000), None, now), Pushed::Full));
-    assert_eq!(log.appenders[1].state.lock().waiting.len(), 1);
+    assert_eq!(log.appenders.get(1).unwrap().state.lock().waiting.len(), 1);
 }
