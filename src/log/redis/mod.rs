@@ -61,7 +61,7 @@ use keys::Keys;
 use layout::Layout;
 use lines::Lines;
 use parking_lot::Mutex;
-use shard_append::Appenders;
+use shard_append::LineAppenders;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -100,7 +100,7 @@ pub struct RedisLog {
     transactions: transaction::Transactions,
     backlog: Arc<backlog::Backlog>,
     queue: append_queue::Queue,
-    appenders: Appenders,
+    appenders: LineAppenders,
     /// The server of the control thread's connection, while there is one.
     server: watch::Sender<Option<Address>>,
     pubsub_buffer: volatile::PubSubBuffer,
@@ -143,7 +143,7 @@ impl RedisLog {
         appenders: usize,
     ) -> Result<Arc<Self>, RedisUrlError> {
         let lines = Lines::new(Partitions::ONE, metrics.clone());
-        Self::of_line(Line::CONTROL, config, recovery, limits, Appenders::of_shards(appenders), (lines, None))
+        Self::of_line(Line::CONTROL, config, recovery, limits, LineAppenders::of_shards(appenders), (lines, None))
     }
 
     /// One line of the log, with what it shares with the others.
@@ -152,7 +152,7 @@ impl RedisLog {
         config: &RedisConfig,
         recovery: &RecoveryConfig,
         limits: DraftLimits,
-        appenders: Appenders,
+        appenders: LineAppenders,
         (lines, layout): (Arc<Lines>, Option<Arc<Layout>>),
     ) -> Result<Arc<Self>, RedisUrlError> {
         let keys = Keys::new(&config.prefix, line);
@@ -322,7 +322,7 @@ impl RedisLog {
 
     fn is_up(&self) -> bool {
         [&self.appender, &self.tail].iter().all(|link| link.is_up.load(Ordering::Relaxed))
-            && self.appenders.iter().all(shard_append::ShardAppender::is_fine)
+            && self.appenders.iter().all(|appender| appender.is_fine())
     }
 
     /// Milliseconds of the newest id seen.

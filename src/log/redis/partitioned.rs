@@ -6,7 +6,7 @@ use crate::log::config::RecoveryConfig;
 use crate::log::redis::layout::{Layout, RETRY};
 use crate::log::redis::lines::Lines;
 use crate::log::redis::partition_set::PartitionSet;
-use crate::log::redis::shard_append::Appenders;
+use crate::log::redis::shard_append::LineAppenders;
 use crate::log::redis::{RedisLog, line_threads};
 use crate::log::{AppendError, Appended, BoxFuture, EventLog, LogStatus, Sink, Snapshot};
 use crate::metrics::Metrics;
@@ -55,8 +55,8 @@ impl PartitionedLog {
         let log = |line| {
             let shared = (lines.clone(), (line == Line::CONTROL).then(|| layout.clone()));
             let appenders = match line {
-                Line::CONTROL => Appenders::of_shards(shards),
-                _ => Appenders::of_partition(shards, partitions.count().into()),
+                Line::CONTROL => LineAppenders::of_shards(shards),
+                _ => LineAppenders::of_partition(shards, partitions.count().into()),
             };
             RedisLog::of_line(line, config, &recovery, limits, appenders, shared)
         };

@@ -1,6 +1,6 @@
 //! The appenders of a line: one for each shard, on its thread, or one for all of them.
 
-use super::ShardAppender;
+use crate::log::redis::shard_append::appender::ShardAppender;
 use std::cell::Cell;
 
 /// Shards that have an appender of their own; any more share them. More would mean smaller batches, which cost Redis more.
@@ -25,12 +25,12 @@ pub fn of_a_partition(shards: usize, partitions: usize) -> usize {
 }
 
 /// See the module.
-pub(in crate::log::redis) struct Appenders {
+pub(in crate::log::redis) struct LineAppenders {
     all: Box<[ShardAppender]>,
     is_shared: bool,
 }
 
-impl Appenders {
+impl LineAppenders {
     /// Of the only line, or the control line: one for each shard, up to a bound.
     pub(in crate::log::redis) fn of_shards(shards: usize) -> Self {
         let all = (0..shards.min(MAX_SHARDS)).map(|_| ShardAppender::default()).collect();
@@ -77,16 +77,16 @@ mod tests {
     #[test]
     fn shards_have_appenders_of_their_own_as_long_as_these_are_few() {
         assert_eq!([(1, 8), (2, 64), (8, 16), (64, 8), (16, 9)].map(|(s, p)| of_a_partition(s, p)), [1, 2, 8, 16, 1]);
-        let is_shared = |shards, partitions| Appenders::of_partition(shards, partitions).is_shared();
+        let is_shared = |shards, partitions| LineAppenders::of_partition(shards, partitions).is_shared();
         assert_eq!([is_shared(1, 64), is_shared(2, 64), is_shared(3, 64)], [false, false, true]);
     }
 
     #[test]
     fn a_caller_finds_the_appender_of_its_thread() {
-        let index_of = |appenders: &Appenders| {
+        let index_of = |appenders: &LineAppenders| {
             appenders.here().and_then(|here| appenders.iter().position(|one| std::ptr::eq(one, here)))
         };
-        let (own, shared) = (Appenders::of_shards(20), Appenders::of_partition(16, 64));
+        let (own, shared) = (LineAppenders::of_shards(20), LineAppenders::of_partition(16, 64));
         assert_eq!([index_of(&own), index_of(&shared)], [None, Some(0)], "no shard's thread");
         note_shard(17);
         assert_eq!([index_of(&own), index_of(&shared)], [Some(1), Some(0)]);
