@@ -9,56 +9,40 @@
 
 mod appender;
 mod connection;
+mod line_appenders;
 mod output;
 mod pending;
 mod round;
 mod unanswered;
 
-pub(super) use appender::{Pushed, ShardAppender};
+pub(super) use appender::Pushed;
+pub use line_appenders::of_a_partition;
+pub(super) use line_appenders::{LineAppenders, note_shard};
 pub(super) use pending::Answered;
 
 use crate::log::redis::RedisLog;
 use crate::model::draft::Draft;
-use crate::model::partition::Line;
 use crate::redis::clock::RedisClock;
 use crate::redis::error::RedisError;
 use crate::redis::reconnect::Reconnect;
 use crate::redis::url::Address;
+use appender::ShardAppender;
 use connection::Connection;
-use std::cell::Cell;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// Before a connection that broke is made again; more where that fails.
 const PAUSE: Duration = Duration::from_millis(20);
 
-thread_local! {
-    /// The shard whose thread this is.
-    static SHARD: Cell<Option<usize>> = const { Cell::new(None) };
-}
-
-/// Remembers which shard's thread this is.
-pub(super) fn note_shard(shard: usize) {
-    SHARD.set(Some(shard));
-}
-
 /// Appends over the connection of this thread's shard.
 pub(super) fn push(log: &RedisLog, drafts: &[Draft], after: Option<&str>, now: Instant) -> Pushed {
     appender_here(log).map_or(Pushed::NotHere, |appender| appender.push(log, drafts, after, now))
 }
 
-/// The appender of this thread's shard, or that of the partition; several shards may share one.
+/// The appender for callers on this thread, if there is one.
 fn appender_here(log: &RedisLog) -> Option<&ShardAppender> {
-    if log.min_replicas > 0 {
-        // Each batch waits for the replicas; the control thread's connection does that.
-        return None;
-    }
-    if log.line != Line::CONTROL {
-        // One for all shards, on the line's own thread.
-        return log.appenders.first();
-    }
-    let shard = SHARD.get()?;
-    log.appenders.get(shard.checked_rem(log.appenders.len())?)
+    // With replicas to wait for, the control thread's connection appends whole batches.
+    if log.min_replicas > 0 { None } else { log.appenders.here() }
 }
 
 /// Runs an appender until dropped. Reconnects by itself.
@@ -119,7 +103,7 @@ async fn append_over(
 /// The control thread has read Redis' clock, as it does once a second. An appender that had nothing to do would know an old one,
 /// and clocks of two machines drift apart.
 pub(super) fn note_clock(log: &RedisLog, clock: RedisClock) {
-    for appender in &log.appenders {
+    for appender in log.appenders.iter() {
         appender.lock().note_clock(clock);
     }
 }

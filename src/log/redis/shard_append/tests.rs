@@ -99,7 +99,7 @@ fn appends_wait_only_where_there_is_a_connection_and_room() {
     assert!(matches!(push(&log, &draft(), None, now), Pushed::NotHere), "no thread of a shard");
     note_shard(5);
     assert!(matches!(push(&log, &draft(), None, now), Pushed::NotHere), "not connected");
-    log.appenders[1].lock().begin(RedisClock::now(7_000_000));
+    log.appenders.get(1).unwrap().lock().begin(RedisClock::now(7_000_000));
     let Pushed::Sent(_answered) = push(&log, &draft(), None, now) else {
         panic!("the sixth shard shares the second's")
     };
@@ -108,7 +108,7 @@ fn appends_wait_only_where_there_is_a_connection_and_room() {
     log.newest_ms.store(0, Ordering::Relaxed);
     let many = |count| (0..count).flat_map(|_| draft()).collect::<Vec<_>>();
     assert!(matches!(push(&log, &many(300_000), None, now), Pushed::Full));
-    let waiting = log.appenders[1].lock().end();
+    let waiting = log.appenders.get(1).unwrap().lock().end();
     assert_eq!(waiting.len(), 1);
     let until_ms = waiting[0].until_ms();
     assert!(until_ms.abs_diff(7_000 + log.timeout.as_millis() as u64 * 9 / 10) < 1_000, "{until_ms}");
