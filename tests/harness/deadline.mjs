@@ -13,7 +13,7 @@ export async function until(condition, what, deadline = DEADLINE) {
     const value = await condition();
     if (value) return value;
     if (Date.now() > end) {
-      throw new Error(`not within ${deadline} ms: ${typeof what === "function" ? what() : what}`);
+      throw new Error(`not within ${deadline} ms: ${typeof what === "function" ? await what() : what}`);
     }
     await pause();
   }
