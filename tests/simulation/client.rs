@@ -26,6 +26,9 @@ pub(crate) struct Client {
     rooms: BTreeMap<Room, Option<String>>,
     /// `/ws`: rooms whose join was answered on this connection.
     joined: Vec<Room>,
+    /// `/ws`: joins without an answer on this connection. Only the last answer says where the client is in the room now: it may
+    /// have left between two of them.
+    unanswered: BTreeMap<Room, usize>,
     /// `/ws`: rooms that it joined anew on this connection, some with the offset of a publish, which is then the start of what
     /// it is to get.
     anew: BTreeMap<Room, Option<Place>>,
@@ -40,12 +43,14 @@ impl Client {
             (0..rng.random_range(1..3)).for_each(|_| drop(rooms.insert(room(rng.random_range(0..5)), None)));
         }
         let (conn, session, pid, offset, buffer, joined) = (None, None, None, None, Vec::new(), Vec::new());
-        Self { kind, conn, session, pid, offset, buffer, rooms, joined, anew: BTreeMap::new() }
+        let (unanswered, anew) = (BTreeMap::new(), BTreeMap::new());
+        Self { kind, conn, session, pid, offset, buffer, rooms, joined, unanswered, anew }
     }
 
     fn gone(&mut self, forget_buffer: bool) {
         (self.conn, self.session) = (None, None);
         self.joined.clear();
+        self.unanswered.clear();
         self.anew.clear();
         if forget_buffer {
             self.buffer.clear();
@@ -128,11 +133,17 @@ impl World {
             who.rooms.insert(chosen.clone(), None);
             let is_new = !who.anew.contains_key(&chosen);
             let (text, start) = if is_new { self.answer_of_a_publish().unzip() } else { (None, None) };
+            self.note(|| format!("client {client} is to join {chosen} since {text:?}"));
             since = text;
             self.clients[client].anew.insert(chosen.clone(), start);
         }
         self.oracle.asks(client, &chosen);
-        self.send(id, Up::Join { room: chosen, since });
+        self.send_join(client, id, chosen, since);
+    }
+
+    fn send_join(&mut self, client: usize, id: u64, room: Room, since: Option<String>) {
+        *self.clients[client].unanswered.entry(room.clone()).or_default() += 1;
+        self.send(id, Up::Join { room, since });
     }
 
     fn leave_some(&mut self, client: usize, id: u64) {
@@ -222,7 +233,7 @@ impl World {
             Kind::Sse => {}
             Kind::PlainWs => {
                 let wanted: Vec<_> = who.rooms.iter().map(|(room, since)| (room.clone(), since.clone())).collect();
-                wanted.into_iter().for_each(|(room, since)| self.send(id, Up::Join { room, since }));
+                wanted.into_iter().for_each(|(room, since)| self.send_join(client, id, room, since));
             }
             Kind::SocketIo => {
                 let recovered = pid.is_some() && who.pid == pid;
@@ -248,7 +259,9 @@ impl World {
 
     fn receive_joined(&mut self, client: usize, room: &Room, after: Place, offset: String, recovered: Option<bool>) {
         let who = &mut self.clients[client];
-        if !who.rooms.contains_key(room) {
+        let unanswered = who.unanswered.entry(room.clone()).or_default();
+        *unanswered = unanswered.saturating_sub(1);
+        if *unanswered > 0 || !who.rooms.contains_key(room) {
             return;
         }
         who.rooms.insert(room.clone(), Some(offset));

@@ -107,6 +107,7 @@ impl Log {
             length: self.entries.len() as i64,
             added: self.counts.then_some(self.added),
             first: self.entries.first().map(|entry| entry.position),
+            newest: self.entries.last().map(|entry| entry.position),
             missing: asked.filter(|asked| !has(*asked)),
         });
         Observed { epoch_text: self.epoch.clone(), stream }

@@ -13,6 +13,8 @@ use std::fmt::Write as _;
 #[derive(Clone)]
 pub(crate) struct Fact {
     pub serial: u64,
+    /// The node that it was published to.
+    pub by: Option<usize>,
     pub line: Line,
     pub position: Position,
     pub rooms: Vec<Room>,
@@ -287,7 +289,8 @@ impl Oracle {
                 && stretch.only.as_ref().is_none_or(|only| only == room)
         };
         let later = self.facts.values().filter(|later| {
-            later.serial > fact.serial && later.line != fact.line && stretch.got.contains(&later.serial)
+            let is_of_one = later.by.is_some() && later.by == fact.by;
+            is_of_one && later.serial > fact.serial && later.line != fact.line && stretch.got.contains(&later.serial)
         });
         let in_one_room = |later: &&Fact| fact.rooms.iter().any(|room| is_sure(fact, room) && is_sure(later, room));
         let mut later = later.filter(|later| !is_excused(later) && !is_excused(fact)).filter(in_one_room);

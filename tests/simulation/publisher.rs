@@ -1,4 +1,5 @@
-//! What is published: by one node after the other, whose answers are waited for.
+//! What is published: to several nodes, each of which is published to by one who waits for each answer, and by others who add
+//! to the log themselves.
 
 use crate::log::Body;
 use crate::oracle::Fact;
@@ -18,7 +19,7 @@ use std::collections::BTreeMap;
 /// For how long entries name what was acknowledged on other lines.
 const RECENT: u64 = 200;
 
-/// What it remembers of the answers that it got.
+/// A node that is published to: what it remembers of what it got acknowledged.
 #[derive(Default)]
 pub(crate) struct Publisher {
     /// What was acknowledged, by lines, and what of the control line concerns a partition, and when.
@@ -79,24 +80,28 @@ impl World {
                 .for_each(|node| node.receive_volatile(line, &event, now));
             return self.note(|| format!("publish {serial} volatile"));
         }
+        let by = self.any_publisher();
         let clock = self.clock();
         let concerned: Vec<Line> = draft.rooms.iter().map(|room| partitions.of(room)).collect();
         // Where order is a matter of clocks, only what was acknowledged in the same millisecond is named.
         let recent = if self.rules.replays_have_no_clock { 1 } else { RECENT };
-        let (after, past) = (self.before(line, &concerned, recent), self.before(line, &concerned, u64::MAX));
-        let accepted_us = self.accepted_us();
-        let others = self.known_lines();
+        let before = |within| by.map_or_else(After::default, |by| self.before(by, line, &concerned, within));
+        let (after, past) = (before(recent), before(u64::MAX));
+        let accepted_us = if by.is_some() { self.accepted_us() } else { clock };
+        let others = by.and_then(|by| self.known_lines(by));
         let position =
             self.logs[line.index()].append_after(clock, Body::Event(draft.clone()), (after.clone(), past), accepted_us);
-        self.acknowledged(line, position, &concerned);
-        let answer = others.and_then(|others| Some((Offset { position, ..others.on(line)? }, others)));
-        if self.publisher.answer.is_none() || answer.is_some() && self.chance(200) {
-            self.publisher.answer = answer;
+        if let Some(by) = by {
+            self.acknowledged(by, line, position, &concerned);
+            let answer = others.and_then(|others| Some((Offset { position, ..others.on(line)? }, others)));
+            if self.publishers[by].answer.is_none() || answer.is_some() && self.chance(200) {
+                self.publishers[by].answer = answer;
+            }
         }
-        let fact = Fact { serial, line, position, rooms: draft.rooms, except: draft.except };
+        let fact = Fact { serial, by, line, position, rooms: draft.rooms, except: draft.except };
         self.note(|| {
             let (rooms, except, after) = (&fact.rooms, &fact.except, after.text());
-            format!("publish {serial} at {line}/{position} to {rooms:?} except {except:?} after {after:?}")
+            format!("{by:?} publishes {serial} at {line}/{position} ({accepted_us}) to {rooms:?} except {except:?} after {after:?}")
         });
         self.oracle.published(fact.clone());
         self.facts.insert(serial, fact);
@@ -106,13 +111,13 @@ impl World {
     }
 
     /// Where some node knows the lines to be: what it has read, and what was acknowledged.
-    fn known_lines(&mut self) -> Option<Place> {
+    fn known_lines(&mut self, publisher: usize) -> Option<Place> {
         let partitions = self.settings.partitions;
         let node = self.any_up().filter(|_| !partitions.is_one())?;
         let mut place = Place::unread(partitions);
         for line in partitions.lines() {
             let read = Offset { line, ..self.nodes[node].window.head_of(line) };
-            let newest = self.publisher.newest.get(&line).filter(|newest| newest.epoch == read.epoch);
+            let newest = self.publishers[publisher].newest.get(&line).filter(|newest| newest.epoch == read.epoch);
             place.set(newest.copied().filter(|newest| newest.position > read.position).unwrap_or(read));
         }
         place.has_begun().then_some(place)
@@ -120,47 +125,56 @@ impl World {
 
     /// An offset that a publisher got, now and then, and what comes after it: what was published later.
     pub(crate) fn answer_of_a_publish(&mut self) -> Option<(String, Place)> {
-        let (event, others) = self.publisher.answer.clone().filter(|_| self.chance(500))?;
+        let by = self.any_publisher()?;
+        let (event, others) = self.publishers[by].answer.clone().filter(|_| self.chance(500))?;
         let mut start = others.clone();
         start.set(event);
-        let said = if self.rules.late_answers { self.known_lines()? } else { others };
+        let said = if self.rules.late_answers { self.known_lines(by)? } else { others };
         Some((said.at(event).to_string(), start))
     }
 
+    /// A node, or somebody who adds to the log without one. The log of one line has one order, whoever publishes.
+    fn any_publisher(&mut self) -> Option<usize> {
+        let nodes = self.publishers.len();
+        if nodes > 1 && self.chance(100) { None } else { Some(self.rng.random_range(0..nodes)) }
+    }
+
     /// What comes before an entry, as nodes write it.
-    fn before(&self, line: Line, concerned: &[Line], within: u64) -> After {
+    fn before(&self, by: usize, line: Line, concerned: &[Line], within: u64) -> After {
         let mut after = After::default();
         let is_recent = |(_, (_, at)): &(&Line, &(Position, u64))| at.saturating_add(within) > self.now;
         match line {
             Line::CONTROL => {
                 let of =
-                    self.publisher.acknowledged.iter().filter(is_recent).filter(|(line, _)| concerned.contains(line));
+                    self.publishers[by].acknowledged.iter().filter(is_recent).filter(|(line, _)| concerned.contains(line));
                 of.for_each(|(line, (position, _))| after.add(*line, *position));
             }
             line => {
-                let of = self.publisher.announced.get_key_value(&line).filter(is_recent);
+                let of = self.publishers[by].announced.get_key_value(&line).filter(is_recent);
                 of.into_iter().for_each(|(_, (position, _))| after.add(Line::CONTROL, *position));
             }
         }
         after
     }
 
-    fn acknowledged(&mut self, line: Line, position: Position, concerned: &[Line]) {
-        let now = self.now;
+    fn acknowledged(&mut self, by: usize, line: Line, position: Position, concerned: &[Line]) {
+        let (now, publisher) = (self.now, &mut self.publishers[by]);
         if let Some(epoch) = generation::parse(&self.logs[line.index()].epoch) {
-            self.publisher.newest.insert(line, Offset { epoch, position, line });
+            publisher.newest.insert(line, Offset { epoch, position, line });
         }
         match line {
-            Line::CONTROL => self.publisher.announced.extend(concerned.iter().map(|of| (*of, (position, now)))),
-            line => self.publisher.acknowledged.extend([(line, (position, now))]),
+            Line::CONTROL => publisher.announced.extend(concerned.iter().map(|of| (*of, (position, now)))),
+            line => publisher.acknowledged.extend([(line, (position, now))]),
         }
     }
 
-    /// By the clock of the one node that is published to. Where replays do not wait, by those of several that are apart, which
-    /// show why they have to.
+    /// By the clock of a node, which may be set while it runs.
     fn accepted_us(&mut self) -> u64 {
-        let apart = if self.rules.replays_never_wait { self.rng.random_range(0..60) } else { 0 };
-        (self.now + apart) * 1_000 + self.serial
+        let apart = match self.settings.habits.apart {
+            0 => 0,
+            max => self.rng.random_range(-max..max),
+        };
+        self.now.saturating_add_signed(apart) * 1_000 + self.serial
     }
 }
 

@@ -70,6 +70,8 @@ pub(crate) struct Rules {
     pub replays_never_wait: bool,
     /// A replay does not look at when events were accepted.
     pub replays_have_no_clock: bool,
+    /// A client that was served by two connections from one offset is believed to have the last event, as any other.
+    pub trusts_two_connections: bool,
     /// The offset of a publish says where other lines are some time later.
     pub late_answers: bool,
 }

@@ -44,7 +44,7 @@ pub(crate) struct World {
     /// Every stored event by its serial, also those that the log lost.
     pub facts: BTreeMap<u64, Fact>,
     pub serial: u64,
-    pub publisher: Publisher,
+    pub publishers: Vec<Publisher>,
     trace: Option<VecDeque<String>>,
 }
 
@@ -95,7 +95,7 @@ impl World {
             oracle: Oracle::new(settings.partitions),
             facts: BTreeMap::new(),
             serial: 100,
-            publisher: Publisher::default(),
+            publishers: (0..settings.habits.publishers).map(|_| Publisher::default()).collect(),
             trace: traced.then(VecDeque::new),
         }
     }
@@ -289,7 +289,7 @@ impl World {
     /// A line lost entries: the publisher names none of it any more, and what was published until then has no order with other
     /// lines. Some of it waits for what was lost.
     fn forget_lost(&mut self, line: Line) {
-        self.publisher.forget(line);
+        self.publishers.iter_mut().for_each(|publisher| publisher.forget(line));
         self.facts.values().for_each(|fact| self.oracle.excused((fact.line, fact.position)));
     }
 
@@ -421,6 +421,10 @@ impl World {
                     self.store.fail_over();
                 }
                 self.skew += self.rng.random_range(-40_000..40_000);
+                if self.rules.partitions {
+                    let apart = self.settings.habits.apart.max(40) * 1_000;
+                    self.skew = self.skew.clamp(-apart, apart);
+                }
                 self.clock = 0;
                 self.logs[index].fail_over(count)
             }

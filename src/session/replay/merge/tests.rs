@@ -8,6 +8,7 @@ use crate::model::draft::{Draft, Source};
 use crate::model::id::Id;
 use crate::model::names::Room;
 use crate::model::offset::{Epoch, Offset};
+use crate::session::parked::UNPROVABLE;
 use crate::session::replay::{Missing, Replay};
 use std::sync::Arc;
 use std::time::Duration;
@@ -129,6 +130,27 @@ fn a_place_has_what_came_before_it_and_nothing_else() {
     assert_eq!(got[1].1, place([10, 10, 0]));
     // Nothing more is on the control line, or on line 1.
     assert_eq!(got[3].1, place([30, 30, 10]));
+}
+
+#[test]
+fn whoever_lost_something_on_one_line_is_not_believed_to_have_the_last_event() {
+    let mut lines = lines();
+    publish(&mut lines, (0, 10), 1, &[]);
+    publish(&mut lines, (1, 10), 2, &[]);
+    let here = place([10; 3]);
+    let missing = |after| Missing { after, rooms: vec!["a".into()], changes: Vec::new() };
+    let mut replay = Replay::new(&Id::random(), place([0; 3]).offsets().map(missing).collect(), &here);
+    assert_eq!(replay.last_possible(&here), Some((Line::CONTROL, at(10))));
+    let one = Slice { events: 1, bytes: 1 << 20 };
+    let Step::Events(first) = replay.step(&lines, &here, "/", one) else { panic!() };
+    let place = first[0].place.clone().unwrap();
+    assert_eq!(replay.last_possible(&here), Some((Line::new(1).unwrap(), at(10))), "its client can have that of line 0");
+    lines.0[1].expire(2_000_000);
+    assert!(matches!(replay.step(&lines, &here, "/", one), Step::Lost { room: None, .. }));
+    assert_eq!((place.control().position, replay.last_possible(&here)), (at(10), Some((Line::CONTROL, UNPROVABLE))));
+    let mut whole = Replay::new(&Id::random(), place.offsets().take(1).map(missing).collect(), &here);
+    assert!(matches!(whole.step(&lines, &here, "/", one), Step::Events(missed) if missed.is_empty()));
+    assert_eq!(whole.last_possible(&here), None, "what was queued last is the last");
 }
 
 #[test]
