@@ -81,7 +81,7 @@ impl World {
             return self.note(|| format!("publish {serial} volatile"));
         }
         let by = self.any_publisher();
-        let clock = self.clock();
+        let clock = self.clock(line);
         let concerned: Vec<Line> = draft.rooms.iter().map(|room| partitions.of(room)).collect();
         // Where order is a matter of clocks, only what was acknowledged in the same millisecond is named.
         let recent = if self.rules.replays_have_no_clock { 1 } else { RECENT };

@@ -21,19 +21,26 @@ use roomcast::model::partition::{Line, Partitions};
 use roomcast::model::place::Place;
 use std::collections::{BTreeMap, VecDeque};
 
-const LINES: usize = 120;
+const LINES: usize = 12000;
 /// Packets that a client may have to read in the end: more than are published in a run.
 const MAX_DRAINED: usize = 20_000;
+
+/// The clock of a master, in the log's units.
+#[derive(Default)]
+struct Clock {
+    /// The difference to ours. Another master has another one.
+    ahead: i64,
+    /// The last time that it showed.
+    last: u64,
+}
 
 pub(crate) struct World {
     pub rules: Rules,
     pub settings: Settings,
     pub rng: StdRng,
     pub now: u64,
-    /// The difference between the log's clock and ours, in the log's units.
-    skew: i64,
-    /// Its last time; another master has another clock.
-    clock: u64,
+    /// Of each line's master.
+    clocks: Vec<Clock>,
     /// One for each line.
     pub logs: Vec<Log>,
     pub nodes: Vec<Node>,
@@ -85,8 +92,7 @@ impl World {
             settings: settings.clone(),
             rng,
             now: 1_000,
-            skew: 0,
-            clock: 0,
+            clocks: settings.partitions.lines().map(|_| Clock::default()).collect(),
             logs: settings.partitions.lines().map(|_| Log::new(true)).collect(),
             nodes,
             wires: Wires::new(),
@@ -211,7 +217,7 @@ impl World {
         };
         let selector = Selector::User(format!("c{client}"));
         let command = SessionCommand { id, from, selector, namespace: None, action: act, at };
-        let clock = self.clock();
+        let clock = self.clock(Line::CONTROL);
         let position = self.logs[0].append(clock, Body::SessionCommand(std::sync::Arc::new(command)));
         self.note(|| {
             format!("command at {position}: client {client} {} {room}", if joins { "joins" } else { "leaves" })
@@ -219,11 +225,12 @@ impl World {
         self.oracle.commanded(client, position, room, joins, (line, issued));
     }
 
-    pub(crate) fn clock(&mut self) -> u64 {
+    pub(crate) fn clock(&mut self, line: Line) -> u64 {
         let now = i64::try_from(self.now * 1_000).expect("a short time") + self.rng.random_range(0..1_000);
-        let clock = u64::try_from((now + self.skew).max(1)).expect("positive");
-        self.clock = self.clock.max(clock);
-        self.clock
+        let clock = &mut self.clocks[line.index()];
+        let shown = u64::try_from((now + clock.ahead).max(1)).expect("positive");
+        clock.last = clock.last.max(shown);
+        clock.last
     }
 
     pub(crate) fn any_up(&mut self) -> Option<usize> {
@@ -420,12 +427,9 @@ impl World {
                 if line == Line::CONTROL {
                     self.store.fail_over();
                 }
-                self.skew += self.rng.random_range(-40_000..40_000);
-                if self.rules.partitions {
-                    let apart = self.settings.habits.apart.max(40) * 1_000;
-                    self.skew = self.skew.clamp(-apart, apart);
-                }
-                self.clock = 0;
+                let apart = self.settings.habits.apart.max(40) * 1_000;
+                let ahead = self.clocks[index].ahead + self.rng.random_range(-40_000..40_000);
+                self.clocks[index] = Clock { ahead: ahead.clamp(-apart, apart), last: 0 };
                 self.logs[index].fail_over(count)
             }
             _ if knows => {
