@@ -217,10 +217,12 @@ impl World {
         let serial: u64 = event.draft.event.parse().expect("serials are names");
         let Some(fact) = self.facts.get(&serial) else { return };
         let fact = Fact::clone(fact);
+        let conn = self.clients[client].conn.and_then(|conn| self.wires.get(&conn));
+        let Some(node) = conn.map(|conn| self.nodes[conn.node].name) else { return };
         if self.clients[client].kind != Kind::PlainWs {
-            return self.oracle.got(&(client, None), &fact);
+            return self.oracle.got(&(client, None), &fact, node);
         }
-        self.oracle.got(&(client, Some(room.clone())), &fact);
+        self.oracle.got(&(client, Some(room.clone())), &fact, node);
         for other in fact.rooms.iter().filter(|other| *other != room) {
             self.oracle.got_elsewhere(&(client, Some(other.clone())), serial);
         }

@@ -11,7 +11,7 @@ use roomcast::model::args::Args;
 use roomcast::model::draft::{Draft, Source};
 use roomcast::model::event::Event;
 use roomcast::model::names::Room;
-use roomcast::model::offset::{Offset, Position};
+use roomcast::model::offset::{Epoch, Offset, Position};
 use roomcast::model::partition::Line;
 use roomcast::model::place::Place;
 use std::collections::BTreeMap;
@@ -19,12 +19,72 @@ use std::collections::BTreeMap;
 /// For how long entries name what was acknowledged on other lines.
 const RECENT: u64 = 200;
 
-/// A node that is published to: what it remembers of what it got acknowledged.
+/// What was acknowledged.
+#[derive(Default)]
+struct Memory {
+    /// On each line, and when.
+    acknowledged: BTreeMap<Line, (Offset, u64)>,
+    /// On the control line, of what concerns a partition.
+    announced: BTreeMap<Line, (Offset, u64)>,
+}
+
+impl Memory {
+    fn note(&mut self, entry: Offset, concerned: &[Line], now: u64) {
+        match entry.line {
+            Line::CONTROL => concerned.iter().for_each(|of| note(&mut self.announced, *of, entry, now)),
+            line => note(&mut self.acknowledged, line, entry, now),
+        }
+    }
+
+    /// What comes before an entry: all of it, or what was acknowledged since then.
+    fn before(&self, line: Line, concerned: &[Line], since: u64) -> After {
+        let mut after = After::default();
+        let is_recent = |(_, (_, at)): &(&Line, &(Offset, u64))| *at >= since;
+        match line {
+            Line::CONTROL => {
+                let of = self.acknowledged.iter().filter(is_recent).filter(|(line, _)| concerned.contains(line));
+                of.for_each(|(_, (entry, _))| after.add(*entry));
+            }
+            line => {
+                let of = self.announced.get_key_value(&line).filter(is_recent);
+                of.into_iter().for_each(|(_, (entry, _))| after.add(*entry));
+            }
+        }
+        after
+    }
+
+    fn of_line(&mut self, line: Line) -> impl Iterator<Item = &mut Offset> {
+        let announced = self.announced.values_mut().filter(move |_| line == Line::CONTROL);
+        announced.chain(self.acknowledged.get_mut(&line)).map(|(entry, _)| entry)
+    }
+
+    fn forget(&mut self, line: Line) {
+        match line {
+            Line::CONTROL => self.announced.clear(),
+            line => drop(self.acknowledged.remove(&line)),
+        }
+    }
+}
+
+/// A node takes a lower position for a repeat of what it knows.
+fn note(known: &mut BTreeMap<Line, (Offset, u64)>, line: Line, entry: Offset, now: u64) {
+    let known = known.entry(line).or_default();
+    if known.0.position <= entry.position {
+        *known = (entry, now);
+    }
+}
+
+/// A node that is published to.
 #[derive(Default)]
 pub(crate) struct Publisher {
-    /// What was acknowledged, by lines, and what of the control line concerns a partition, and when.
-    acknowledged: BTreeMap<Line, (Position, u64)>,
-    announced: BTreeMap<Line, (Position, u64)>,
+    /// What it remembers of what it got acknowledged.
+    known: Memory,
+    /// What there was, without what was lost.
+    all: Memory,
+    /// The lines' epochs, as it knows them.
+    epochs: BTreeMap<Line, Epoch>,
+    /// When it notices that lines lost entries, and names nothing of them any more.
+    notices: Vec<(u64, Line)>,
     /// The newest entry that was acknowledged.
     newest: BTreeMap<Line, Offset>,
     /// The event of the last publish, and where its node knew the lines to be before it.
@@ -32,11 +92,16 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
-    /// A line lost entries, so none of it is named any more.
-    pub(crate) fn forget(&mut self, line: Line) {
-        match line {
-            Line::CONTROL => self.announced.clear(),
-            line => self.acknowledged.retain(|of, _| *of != line),
+    /// A line lost what was after this position. That is noticed a little later.
+    pub(crate) fn lost(&mut self, line: Line, last: Position, noticed: u64) {
+        self.all.of_line(line).for_each(|entry| entry.position = last.min(entry.position));
+        self.notices.push((noticed, line));
+    }
+
+    fn notice(&mut self, now: u64) {
+        for (_, line) in self.notices.extract_if(.., |(at, _)| *at <= now) {
+            self.known.forget(line);
+            self.epochs.remove(&line);
         }
     }
 }
@@ -85,8 +150,7 @@ impl World {
         let concerned: Vec<Line> = draft.rooms.iter().map(|room| partitions.of(room)).collect();
         // Where order is a matter of clocks, only what was acknowledged in the same millisecond is named.
         let recent = if self.rules.replays_have_no_clock { 1 } else { RECENT };
-        let before = |within| by.map_or_else(After::default, |by| self.before(by, line, &concerned, within));
-        let (after, past) = (before(recent), before(u64::MAX));
+        let (after, past) = by.map(|by| self.before(by, line, &concerned, recent)).unwrap_or_default();
         let accepted_us = if by.is_some() { self.accepted_us() } else { clock };
         let others = by.and_then(|by| self.known_lines(by));
         let position =
@@ -139,22 +203,14 @@ impl World {
         if nodes > 1 && self.chance(100) { None } else { Some(self.rng.random_range(0..nodes)) }
     }
 
-    /// What comes before an entry, as nodes write it.
-    fn before(&self, by: usize, line: Line, concerned: &[Line], within: u64) -> After {
-        let mut after = After::default();
-        let is_recent = |(_, (_, at)): &(&Line, &(Position, u64))| at.saturating_add(within) > self.now;
-        match line {
-            Line::CONTROL => {
-                let of =
-                    self.publishers[by].acknowledged.iter().filter(is_recent).filter(|(line, _)| concerned.contains(line));
-                of.for_each(|(line, (position, _))| after.add(*line, *position));
-            }
-            line => {
-                let of = self.publishers[by].announced.get_key_value(&line).filter(is_recent);
-                of.into_iter().for_each(|(_, (position, _))| after.add(Line::CONTROL, *position));
-            }
-        }
-        after
+    /// What comes before an entry as nodes write it, and all that does.
+    fn before(&mut self, by: usize, line: Line, concerned: &[Line], within: u64) -> (After, Vec<(Line, Position)>) {
+        let publisher = &mut self.publishers[by];
+        publisher.notice(self.now);
+        let since = (self.now + 1).saturating_sub(within);
+        let all = publisher.all.before(line, concerned, 0);
+        let past = all.iter().map(|entry| (entry.line, entry.position)).collect();
+        (publisher.known.before(line, concerned, since), past)
     }
 
     fn acknowledged(&mut self, by: usize, line: Line, position: Position, concerned: &[Line]) {
@@ -162,10 +218,11 @@ impl World {
         if let Some(epoch) = generation::parse(&self.logs[line.index()].epoch) {
             publisher.newest.insert(line, Offset { epoch, position, line });
         }
-        match line {
-            Line::CONTROL => publisher.announced.extend(concerned.iter().map(|of| (*of, (position, now)))),
-            line => publisher.acknowledged.extend([(line, (position, now))]),
-        }
+        let present = generation::parse(&self.logs[line.index()].epoch).unwrap_or_default();
+        let epoch = *publisher.epochs.entry(line).or_insert(present);
+        let entry = Offset { epoch, position, line };
+        publisher.known.note(entry, concerned, now);
+        publisher.all.note(entry, concerned, now);
     }
 
     /// By the clock of a node, which may be set while it runs.

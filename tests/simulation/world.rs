@@ -22,6 +22,8 @@ use roomcast::model::place::Place;
 use std::collections::{BTreeMap, VecDeque};
 
 const LINES: usize = 12000;
+/// Within this time nodes notice that a line lost entries: a tenth of the time for which they name what was acknowledged.
+const MAX_UNNOTICED: u64 = 20;
 /// Packets that a client may have to read in the end: more than are published in a run.
 const MAX_DRAINED: usize = 20_000;
 
@@ -293,17 +295,19 @@ impl World {
         self.note(|| format!("node {at} {} line {line} up to {head}", if looks { "looks" } else { "reads" }));
     }
 
-    /// A line lost entries: the publisher names none of it any more, and what was published until then has no order with other
-    /// lines. Some of it waits for what was lost.
+    /// A line lost its newest entries: nothing comes after them any more. Nodes notice that each by itself.
     fn forget_lost(&mut self, line: Line) {
-        self.publishers.iter_mut().for_each(|publisher| publisher.forget(line));
-        self.facts.values().for_each(|fact| self.oracle.excused((fact.line, fact.position)));
+        let last = self.logs[line.index()].last();
+        for publisher in &mut self.publishers {
+            publisher.lost(line, last, self.now + self.rng.random_range(0..MAX_UNNOTICED));
+        }
+        self.logs.iter_mut().flat_map(|log| &mut log.entries).for_each(|entry| entry.forget(line, last));
     }
 
     /// Tells the oracle what came out of order because a line was behind for too long.
     fn excuse(&mut self) {
         for node in &mut self.nodes {
-            node.out_of_order.drain(..).for_each(|at| self.oracle.excused(at));
+            node.out_of_order.drain(..).for_each(|at| self.oracle.was_early(node.name, at));
         }
     }
 

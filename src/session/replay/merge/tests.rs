@@ -7,7 +7,8 @@ use crate::model::command::SessionCommand;
 use crate::model::draft::{Draft, Source};
 use crate::model::id::Id;
 use crate::model::names::Room;
-use crate::model::offset::{Epoch, Offset};
+use crate::model::offset::{Epoch, Offset, Position};
+use crate::model::partition::Line;
 use crate::session::parked::UNPROVABLE;
 use crate::session::replay::{Missing, Replay};
 use std::sync::Arc;
@@ -54,9 +55,14 @@ fn lines() -> Lines {
 
 /// An event at a place, accepted at a time, behind positions on other lines.
 fn publish(lines: &mut Lines, (line, ms): (u8, u64), accepted_us: u64, behind: &[(u8, u64)]) {
+    let behind: Vec<_> = behind.iter().map(|(line, ms)| offset(*line, *ms)).collect();
+    publish_behind(lines, (line, ms), accepted_us, &behind);
+}
+
+fn publish_behind(lines: &mut Lines, (line, ms): (u8, u64), accepted_us: u64, behind: &[Offset]) {
     let draft = Draft::new("a", &format!("{line}:{ms}"), Args::none(), Source::Http);
     let mut after = After::default();
-    behind.iter().for_each(|(line, ms)| after.add(Line::new(*line).unwrap(), at(*ms)));
+    behind.iter().for_each(|offset| after.add(*offset));
     let event = Event { offset: offset(line, ms), draft, accepted_us, after: after.boxed() };
     lines.0[usize::from(line)].push(Arc::new(event), 0);
 }
@@ -130,6 +136,25 @@ fn a_place_has_what_came_before_it_and_nothing_else() {
     assert_eq!(got[1].1, place([10, 10, 0]));
     // Nothing more is on the control line, or on line 1.
     assert_eq!(got[3].1, place([30, 30, 10]));
+}
+
+#[test]
+fn what_names_a_position_that_its_line_lost_comes_before_what_names_it() {
+    let mut lines = lines();
+    // The control line was at 90 when a failover took that from it, and its new master's clock is behind. So is the clock by
+    // which the event after that was accepted.
+    let lost = Offset { epoch: Epoch(6), ..offset(0, 90) };
+    publish_behind(&mut lines, (1, 50), 200, &[lost]);
+    publish(&mut lines, (0, 60), 100, &[(1, 50)]);
+    publish(&mut lines, (2, 50), 300, &[(0, 60)]);
+    for events in [1, 5] {
+        assert_eq!(names(&replayed(&lines, [60; 3], events)), ["1:50", "0:60", "2:50"]);
+    }
+    // Until nodes notice, what they write to the new master has the epoch of before.
+    let mut lines = self::lines();
+    publish(&mut lines, (0, 60), 200, &[]);
+    publish_behind(&mut lines, (1, 50), 100, &[Offset { epoch: Epoch(6), ..offset(0, 60) }]);
+    assert_eq!(names(&replayed(&lines, [60; 3], 5)), ["0:60", "1:50"]);
 }
 
 #[test]
