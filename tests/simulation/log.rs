@@ -43,6 +43,11 @@ impl Entry {
         }
     }
 
+    pub(crate) fn serial(&self) -> Option<u64> {
+        let Body::Event(draft) = &self.body else { return None };
+        draft.event.parse().ok()
+    }
+
     /// The positions on other lines that it names.
     pub(crate) fn named(&self) -> impl Iterator<Item = (Line, Position)> {
         self.after.iter().map(|offset| (offset.line, offset.position))

@@ -1,7 +1,7 @@
 //! What is published: to several nodes, each of which is published to by one who waits for each answer, and by others who add
 //! to the log themselves.
 
-use crate::log::Body;
+use crate::log::{Body, Entry};
 use crate::oracle::Fact;
 use crate::world::{World, room};
 use rand::RngExt as _;
@@ -14,10 +14,12 @@ use roomcast::model::names::Room;
 use roomcast::model::offset::{Epoch, Offset, Position};
 use roomcast::model::partition::Line;
 use roomcast::model::place::Place;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// For how long entries name what was acknowledged on other lines.
 const RECENT: u64 = 200;
+/// Within this time nodes notice that a line lost entries: a tenth of that.
+const MAX_UNNOTICED: u64 = 20;
 
 /// What was acknowledged.
 #[derive(Default)]
@@ -74,6 +76,14 @@ fn note(known: &mut BTreeMap<Line, (Offset, u64)>, line: Line, entry: Offset, no
     }
 }
 
+/// A node notices that a line lost entries, and names nothing of it any more.
+struct Notice {
+    at: u64,
+    line: Line,
+    /// The epoch that it replaces, where it got some of them acknowledged. Other nodes may know nothing of those.
+    replaced: Option<String>,
+}
+
 /// A node that is published to.
 #[derive(Default)]
 pub(crate) struct Publisher {
@@ -83,8 +93,8 @@ pub(crate) struct Publisher {
     all: Memory,
     /// The lines' epochs, as it knows them.
     epochs: BTreeMap<Line, Epoch>,
-    /// When it notices that lines lost entries, and names nothing of them any more.
-    notices: Vec<(u64, Line)>,
+    /// When it notices what lines lost.
+    notices: Vec<Notice>,
     /// The newest entry that was acknowledged.
     newest: BTreeMap<Line, Offset>,
     /// The event of the last publish, and where its node knew the lines to be before it.
@@ -92,17 +102,14 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
-    /// A line lost what was after this position. That is noticed a little later.
-    pub(crate) fn lost(&mut self, line: Line, last: Position, noticed: u64) {
+    /// A line lost what was after this position.
+    fn lost(&mut self, line: Line, last: Position) {
         self.all.of_line(line).for_each(|entry| entry.position = last.min(entry.position));
-        self.notices.push((noticed, line));
     }
 
-    fn notice(&mut self, now: u64) {
-        for (_, line) in self.notices.extract_if(.., |(at, _)| *at <= now) {
-            self.known.forget(line);
-            self.epochs.remove(&line);
-        }
+    fn forget(&mut self, line: Line) {
+        self.known.forget(line);
+        self.epochs.remove(&line);
     }
 }
 
@@ -174,6 +181,33 @@ impl World {
         }
     }
 
+    /// A line lost its newest entries: nothing comes after them any more. Nodes notice that each by itself, a little later.
+    pub(crate) fn lose(&mut self, line: Line, lost: &[Entry]) {
+        let (last, epoch) = (self.logs[line.index()].last(), self.logs[line.index()].epoch.clone());
+        self.logs.iter_mut().flat_map(|log| &mut log.entries).for_each(|entry| entry.forget(line, last));
+        let serials = lost.iter().filter_map(Entry::serial);
+        let by: BTreeSet<_> = serials.filter_map(|serial| self.facts.get(&serial)?.by).collect();
+        for (number, publisher) in self.publishers.iter_mut().enumerate() {
+            let at = self.now + self.rng.random_range(0..MAX_UNNOTICED);
+            publisher.lost(line, last);
+            publisher.notices.push(Notice { at, line, replaced: by.contains(&number).then(|| epoch.clone()) });
+        }
+    }
+
+    /// Nodes notice what lines have lost.
+    pub(crate) fn notice_losses(&mut self) {
+        for publisher in &mut self.publishers {
+            let due: Vec<_> = publisher.notices.extract_if(.., |notice| notice.at <= self.now).collect();
+            for Notice { line, replaced, .. } in due {
+                let log = &mut self.logs[line.index()];
+                if let Some(replaced) = replaced.filter(|replaced| log.epoch == *replaced) {
+                    log.agree(&replaced, self.rng.random());
+                }
+                publisher.forget(line);
+            }
+        }
+    }
+
     /// Where some node knows the lines to be: what it has read, and what was acknowledged.
     fn known_lines(&mut self, publisher: usize) -> Option<Place> {
         let partitions = self.settings.partitions;
@@ -204,9 +238,8 @@ impl World {
     }
 
     /// What comes before an entry as nodes write it, and all that does.
-    fn before(&mut self, by: usize, line: Line, concerned: &[Line], within: u64) -> (After, Vec<(Line, Position)>) {
-        let publisher = &mut self.publishers[by];
-        publisher.notice(self.now);
+    fn before(&self, by: usize, line: Line, concerned: &[Line], within: u64) -> (After, Vec<(Line, Position)>) {
+        let publisher = &self.publishers[by];
         let since = (self.now + 1).saturating_sub(within);
         let all = publisher.all.before(line, concerned, 0);
         let past = all.iter().map(|entry| (entry.line, entry.position)).collect();

@@ -22,8 +22,6 @@ use roomcast::model::place::Place;
 use std::collections::{BTreeMap, VecDeque};
 
 const LINES: usize = 12000;
-/// Within this time nodes notice that a line lost entries: a tenth of the time for which they name what was acknowledged.
-const MAX_UNNOTICED: u64 = 20;
 /// Packets that a client may have to read in the end: more than are published in a run.
 const MAX_DRAINED: usize = 20_000;
 
@@ -148,6 +146,7 @@ impl World {
     }
 
     fn step(&mut self) {
+        self.notice_losses();
         if self.rules.failovers > 0 && self.chance(self.rules.failovers) {
             self.fail_over_the_store();
         }
@@ -295,15 +294,6 @@ impl World {
         self.note(|| format!("node {at} {} line {line} up to {head}", if looks { "looks" } else { "reads" }));
     }
 
-    /// A line lost its newest entries: nothing comes after them any more. Nodes notice that each by itself.
-    fn forget_lost(&mut self, line: Line) {
-        let last = self.logs[line.index()].last();
-        for publisher in &mut self.publishers {
-            publisher.lost(line, last, self.now + self.rng.random_range(0..MAX_UNNOTICED));
-        }
-        self.logs.iter_mut().flat_map(|log| &mut log.entries).for_each(|entry| entry.forget(line, last));
-    }
-
     /// Tells the oracle what came out of order because a line was behind for too long.
     fn excuse(&mut self) {
         for node in &mut self.nodes {
@@ -446,7 +436,7 @@ impl World {
         self.note(|| format!("line {line} loses {} entries", lost.len()));
         if !lost.is_empty() {
             self.oracle.lost(line, lost.iter().map(|entry| entry.position));
-            self.forget_lost(line);
+            self.lose(line, &lost);
         }
     }
 
@@ -473,6 +463,7 @@ impl World {
         self.note(|| "to rest".into());
         self.wires.values_mut().for_each(|conn| conn.room_on_wire = conn.room_on_wire.max(1));
         for round in 0..12 {
+            self.notice_losses();
             let lines: Vec<_> = self.settings.partitions.lines().rev().collect();
             for node in self.nodes.iter_mut().filter(|node| node.up) {
                 for line in lines.iter().chain(&lines).copied() {
