@@ -105,13 +105,26 @@ mod tests {
         let line = |number| Line::new(number).unwrap();
         let mut after = After::default();
         assert_eq!((after.text(), after.clone().boxed()), (None, None));
-        let on = |number, ms, seq, epoch| Offset { epoch: Epoch(epoch), position: Position { ms, seq }, line: line(number) };
+        let on =
+            |number, ms, seq, epoch| Offset { epoch: Epoch(epoch), position: Position { ms, seq }, line: line(number) };
         after.add(on(0, 5, 1, 0xab));
         after.add(on(64, u64::MAX, u64::MAX, u32::MAX));
         assert_eq!(after.text().unwrap(), "0:5-1@ab,64:18446744073709551615-18446744073709551615@ffffffff");
         assert_eq!(After::parse(after.text().unwrap().as_bytes()), after);
         assert_eq!(After::parse(b"0:5-1"), After(vec![on(0, 5, 1, 0)]));
-        for bad in ["", "0", "0:5", "65:1-1", "+1:1-1", "0:1-1,", "0:1-1;1:1-1", "a:1-1", "0:1-1@", "0:1-1@+1", &"1:1-1,".repeat(10_000)] {
+        for bad in [
+            "",
+            "0",
+            "0:5",
+            "65:1-1",
+            "+1:1-1",
+            "0:1-1,",
+            "0:1-1;1:1-1",
+            "a:1-1",
+            "0:1-1@",
+            "0:1-1@+1",
+            &"1:1-1,".repeat(10_000),
+        ] {
             assert_eq!(After::parse(bad.as_bytes()), After::default(), "{bad}");
         }
     }

@@ -287,7 +287,11 @@ mod tests {
         assert_eq!(twice.resume_from(Some(&named)), Some(named.clone()));
         let mut again = once.clone();
         again.note_resumed(&first);
-        assert_eq!(again.resume_from(Some(&named)), Some(again.at.clone()), "no connection before it resumed the session");
+        assert_eq!(
+            again.resume_from(Some(&named)),
+            Some(again.at.clone()),
+            "no connection before it resumed the session"
+        );
         let mut had_all = Parked { moves: 1, ..once };
         had_all.note_resumed(&had_all.at.clone());
         assert_eq!(had_all.last, at(40), "the one before had brought nothing more");

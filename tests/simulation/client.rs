@@ -77,7 +77,7 @@ impl World {
         }
         let Some(node) = self.any_up() else { return };
         // The server may see two handshakes: the client has given up one of them and waits for the other.
-        let copies = if self.chance(100) { 2 } else { 1 };
+        let copies = if self.chance(100 + self.rules.more_handshakes) { 2 } else { 1 };
         let real = self.rng.random_range(0..copies);
         for copy in 0..copies {
             let id = self.next_serial();
@@ -248,6 +248,8 @@ impl World {
                     false => {
                         let settled = self.is_settled(&start);
                         self.oracle.notified(who.clone(), start.clone(), Some(sid), settled);
+                        let named = self.clients[client].offset.as_deref().and_then(Place::parse);
+                        named.into_iter().for_each(|named| self.oracle.names(&who, named));
                         let first = |room| self.oracle.change(&who, Some(sid), None, &start, room, true);
                         rooms.iter().for_each(first);
                     }

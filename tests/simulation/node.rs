@@ -218,8 +218,7 @@ impl Node {
         };
         let may_come = |entry: &&Entry| {
             let at = if let Body::SessionCommand(command) = &entry.body { &command.at[..] } else { &[] };
-            is_late
-                || at.iter().all(has_read) && (rules.tails_never_wait || entry.named().all(|one| has_read(&one)))
+            is_late || at.iter().all(has_read) && (rules.tails_never_wait || entry.named().all(|one| has_read(&one)))
         };
         let unread = log.entries.iter().filter(|entry| entry.position > position);
         let unread: Vec<_> = unread.take(max).take_while(may_come).collect();

@@ -67,6 +67,9 @@ struct Stretch {
     changes: Vec<Change>,
     /// With the node that each event came by.
     got: BTreeMap<u64, NodeName>,
+    /// Socket.IO: the offset of a session before, which the client still names. What is up to there was published before it was
+    /// notified.
+    named: Place,
     /// Received under the name of another room.
     elsewhere: BTreeSet<u64>,
     newest: BTreeMap<Line, Position>,
@@ -173,10 +176,18 @@ impl Oracle {
     pub(crate) fn notified(&mut self, who: Who, start: Place, session: Option<Id>, settled: bool) {
         self.notices += 1;
         let (losses, only) = (settled.then_some(self.losses), who.1.clone());
-        let (got, newest, elsewhere) = Default::default();
+        let (got, newest, elsewhere, changes) = Default::default();
+        let named = Place::default();
         let stretch =
-            Stretch { start, session, losses, changes: Vec::new(), got, elsewhere, newest, only, after_gap: false };
+            Stretch { start, session, losses, changes, got, named, elsewhere, newest, only, after_gap: false };
         self.stretches.insert(who, stretch);
+    }
+
+    /// The client still names an offset of before.
+    pub(crate) fn names(&mut self, who: &Who, named: Place) {
+        if let Some(stretch) = self.stretches.get_mut(who) {
+            stretch.named = named;
+        }
     }
 
     /// The notice was a `gap` in a room.
@@ -272,7 +283,9 @@ impl Oracle {
 
     fn missed(&self, who: &Who, stretch: &Stretch, line: Line, before: Option<Position>) -> Option<u64> {
         let later = |position: &Position| before.is_some_and(|before| *position >= before);
-        let start = stretch.start.on(line).map_or(Position::default(), |start| start.position);
+        let start = stretch.start.on(line).unwrap_or_default();
+        let named = stretch.named.on(line).filter(|named| named.epoch == start.epoch);
+        let start = start.position.max(named.unwrap_or_default().position);
         let end = Position { ms: u64::MAX, seq: u64::MAX };
         let facts = self.facts.range((line, Position::default())..=(line, end)).map(|(_, fact)| fact);
         facts
@@ -295,7 +308,10 @@ impl Oracle {
         };
         let later = self.facts.values().filter(|later| {
             let is_of_one = later.by.is_some() && later.by == fact.by;
-            is_of_one && later.serial > fact.serial && later.line != fact.line && stretch.got.contains_key(&later.serial)
+            is_of_one
+                && later.serial > fact.serial
+                && later.line != fact.line
+                && stretch.got.contains_key(&later.serial)
         });
         let in_one_room = |later: &&Fact| fact.rooms.iter().any(|room| is_sure(fact, room) && is_sure(later, room));
         later.filter(|later| !was_early(later)).find(in_one_room).map(|later| later.serial)

@@ -38,6 +38,8 @@ pub(crate) struct Rules {
     pub live_overtakes: bool,
     /// A session that is behind is parked as if it had everything.
     pub parks_ahead: bool,
+    /// So many more of 1000 handshakes come twice, and the client waits for one of them.
+    pub more_handshakes: u32,
     /// The log has partitions.
     pub partitions: bool,
     /// A join or leave is noted without the position in the room's partition.

@@ -21,7 +21,7 @@ use roomcast::model::partition::{Line, Partitions};
 use roomcast::model::place::Place;
 use std::collections::{BTreeMap, VecDeque};
 
-const LINES: usize = 12000;
+const LINES: usize = 120;
 /// Packets that a client may have to read in the end: more than are published in a run.
 const MAX_DRAINED: usize = 20_000;
 

@@ -189,7 +189,14 @@ mod tests {
     }
 
     fn observed() -> Observed {
-        let stream = StreamInfo { last: at(12), length: 7, added: Some(7), first: Some(at(1)), newest: Some(at(12)), missing: None };
+        let stream = StreamInfo {
+            last: at(12),
+            length: 7,
+            added: Some(7),
+            first: Some(at(1)),
+            newest: Some(at(12)),
+            missing: None,
+        };
         Observed { epoch_text: "ab".into(), stream: Some(stream) }
     }
 
@@ -264,8 +271,7 @@ mod tests {
 
     #[test]
     fn a_renewed_stream_is_read_from_its_beginning_unless_it_was_trimmed() {
-        let begun =
-            StreamInfo { last: at(100), length: 0, added: Some(1), first: None, newest: None, missing: None };
+        let begun = StreamInfo { last: at(100), length: 0, added: Some(1), first: None, newest: None, missing: None };
         let now = |stream| Observed { epoch_text: "ac".into(), stream: Some(stream) };
         let renewed = TailState::renewed(successor(Epoch(0xab)));
         assert_eq!(renewed.discontinuity(&now(begun)), None);

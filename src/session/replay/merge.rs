@@ -63,9 +63,8 @@ fn awaited(lines: &[LineReplay], next: &[Option<Stretch>], from: usize, current:
     // On a line that is over nothing was missed up to there, or it is not there yet, and comes live.
     let behind = |event: &Event, named: Offset| {
         let at = lines.iter().position(|known| known.after().line == named.line && named.line != event.offset.line)?;
-        let is_behind = |first: &Event| {
-            first.offset.position <= named.position && (!current || first.offset.epoch == named.epoch)
-        };
+        let is_behind =
+            |first: &Event| first.offset.position <= named.position && (!current || first.offset.epoch == named.epoch);
         event_of(&next[at]).is_some_and(is_behind).then_some(at)
     };
     let waits_for = |at: usize| {

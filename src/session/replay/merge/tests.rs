@@ -169,7 +169,11 @@ fn whoever_lost_something_on_one_line_is_not_believed_to_have_the_last_event() {
     let one = Slice { events: 1, bytes: 1 << 20 };
     let Step::Events(first) = replay.step(&lines, &here, "/", one) else { panic!() };
     let place = first[0].place.clone().unwrap();
-    assert_eq!(replay.last_possible(&here), Some((Line::new(1).unwrap(), at(10))), "its client can have that of line 0");
+    assert_eq!(
+        replay.last_possible(&here),
+        Some((Line::new(1).unwrap(), at(10))),
+        "its client can have that of line 0"
+    );
     lines.0[1].expire(2_000_000);
     assert!(matches!(replay.step(&lines, &here, "/", one), Step::Lost { room: None, .. }));
     assert_eq!((place.control().position, replay.last_possible(&here)), (at(10), Some((Line::CONTROL, UNPROVABLE))));
