@@ -13,9 +13,10 @@ pub use reload::Load;
 use crate::bridge::redis::{CopyObserver, EmitterBridge};
 use crate::budget::sign_ins::SignIns;
 use crate::config::{Config, Purpose};
-use crate::handlers::rule_runner;
+use crate::handlers::lifecycle_rules;
 use crate::http::caller::ListenerKind;
 use crate::http::config::{ListenAddress, ListenConfig};
+use crate::http::gathering::Gathering;
 use crate::http::health::refresh_metrics;
 use crate::http::listener::Listener;
 use crate::http::reload::Reloads;
@@ -139,6 +140,7 @@ async fn serve(launch: Launch, files: u64) -> Result<(), AppError> {
         scrape: Scrape::default(),
         started: Instant::now(),
         admin_apart: listeners.admin.is_some(),
+        gathering: Arc::new(Gathering::new(shards)),
         pages,
         traffic: Traffic::default(),
     });
@@ -234,7 +236,7 @@ fn start_shards(node: &Arc<Node>, count: usize) -> Result<Vec<JoinHandle<()>>, A
             tokio::task::spawn_local(async move {
                 let mut batch = Vec::new();
                 while ended.recv_many(&mut batch, DISCONNECTS_AT_ONCE).await > 0 {
-                    rule_runner::run_disconnects(&disconnects, std::mem::take(&mut batch)).await;
+                    lifecycle_rules::run_disconnects(&disconnects, std::mem::take(&mut batch)).await;
                 }
             });
             local

@@ -164,7 +164,7 @@ impl Refusals {
 
     /// Only counts one that is no reason for a line.
     pub fn count(&self, reason: Refusal) {
-        self.metrics.refusal(reason);
+        self.metrics.node.refusal(reason);
     }
 
     fn report(&self, reason: Refusal, who: &Who, why: fmt::Arguments<'_>) {

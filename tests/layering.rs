@@ -103,7 +103,9 @@ const SANS_IO: &[&str] = &[
     "src/session/changes.rs",
     "src/session/backpressure.rs",
     "src/session/lines.rs",
+    "src/session/frame.rs",
     "src/session/outbox.rs",
+    "src/session/outbox/",
     "src/session/pace.rs",
     "src/session/parked.rs",
     "src/session/parked_sessions.rs",
@@ -143,7 +145,7 @@ const REDIS: &[(&str, &str)] = &[
     ("src/demo/", "starts a Redis of its own"),
     ("src/dev/mod.rs", "says whether [redis] is set"),
     ("src/app", "chooses the log"),
-    ("src/metrics.rs", "roomcast_redis_*"),
+    ("src/metrics/log.rs", "roomcast_redis_*"),
     ("src/http/health.rs", "services.redis"),
 ];
 

@@ -74,7 +74,7 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
         rooms: ROOMS_PER_EVENT,
     };
     let node_id = NodeId::random();
-    metrics.node_is(&node_id.to_string());
+    metrics.node.is_named(&node_id.to_string());
     let telemetry = Telemetry::new(&config.telemetry, node_id.to_string(), metrics.clone()).map_err(setup)?;
     let backend = backend(config, &metrics, &memory, &telemetry)?;
     let Storage { log, presence, cluster, emitters } = match config.redis.url {
@@ -176,7 +176,7 @@ fn storage_in_redis(
 fn storage_in_memory(config: &Config, metrics: &Arc<Metrics>) -> Storage {
     let log = MemoryLog::new(MemoryLimits::default());
     // Nothing is down: an alert on 0 must stay quiet.
-    metrics.redis_up.set(1);
+    metrics.log.redis_up.set(1);
     let presence = MemoryStore::new(log.clone(), &config.presence, metrics.clone());
     Storage { log, presence, cluster: None, emitters: None }
 }
@@ -194,7 +194,7 @@ pub(super) fn note_time(pair: &KeyPair, metrics: &Metrics) {
     if let Err(error) = pair.check_time() {
         tracing::warn!("[tls] {}: {error}; clients will refuse it", error.key());
     }
-    metrics.tls_certificate_expiry.set(i64::try_from(pair.not_after()).unwrap_or(i64::MAX));
+    metrics.connections.tls_certificate_expiry.set(i64::try_from(pair.not_after()).unwrap_or(i64::MAX));
 }
 
 fn backend(

@@ -1,13 +1,15 @@
 //! Who gets the open files that the process may have. What clients hold must leave enough for Redis, the backend and
 //! operators, who would otherwise find the node silent when it is full.
 
+use crate::log::redis::of_a_partition;
+
 /// Files that are neither clients' nor operators': at most 64 requests to the backend, connections to Redis, the log's and
 /// the key set's, and those that end to make room but are not closed yet.
 const RESERVED: usize = 160;
 /// Of a shard: its runtime, its listening sockets and its connection to Redis.
 const RESERVED_OF_A_SHARD: usize = 8;
-/// Of a partition of the log: its connections to Redis.
-const RESERVED_OF_A_PARTITION: usize = 6;
+/// Of a partition of the log: its connections to Redis, besides those by which shards append.
+const RESERVED_OF_A_PARTITION: usize = 5;
 /// Connections to `admin_listen`.
 const OPERATORS: usize = 64;
 
@@ -28,7 +30,8 @@ pub(super) struct OpenFiles {
 /// Shares out `files`, the limit of the process, of a node with so many shards and lines of the log.
 pub(super) fn share(files: u64, shards: usize, lines: usize, connections: usize) -> OpenFiles {
     let files = usize::try_from(files).unwrap_or(usize::MAX);
-    let of_partitions = RESERVED_OF_A_PARTITION * lines.saturating_sub(1);
+    let partitions = lines.saturating_sub(1);
+    let of_partitions = (RESERVED_OF_A_PARTITION + of_a_partition(shards, partitions)) * partitions;
     let reserved = RESERVED + RESERVED_OF_A_SHARD * shards + of_partitions + OPERATORS;
     // Of very few files, clients get half.
     let clients = files.saturating_sub(reserved).max(files / 2);
@@ -45,6 +48,6 @@ mod tests {
         assert_eq!(share(1_024, 2, 1, 1_000_000), OpenFiles { clients: 784, operators: 64 });
         assert_eq!(share(256, 2, 1, 1_000_000), OpenFiles { clients: 128, operators: 32 });
         assert_eq!(share(u64::MAX, 2, 1, 10).clients, 1_044);
-        assert_eq!(share(1_024, 2, 9, 1_000_000).clients, 784 - 48);
+        assert_eq!(share(1_024, 2, 9, 1_000_000).clients, 784 - 8 * (5 + 2));
     }
 }

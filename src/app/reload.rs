@@ -88,7 +88,7 @@ impl Reloader {
             Err(mistakes) => {
                 let lines: String = mistakes.iter().map(|mistake| format!("\n  {mistake}")).collect();
                 tracing::error!("the configuration has mistakes, so the old one stays in force:{lines}");
-                self.node.context.metrics.config_reload("refused");
+                self.node.context.metrics.node.config_reload("refused");
                 return Outcome::Refused(mistakes.into_iter().map(|one| (one.place, one.message)).collect());
             }
         };
@@ -229,8 +229,8 @@ impl Reloader {
     }
 
     fn note(&self, is_applied: bool) {
-        self.node.context.metrics.config_reload(if is_applied { "applied" } else { "unchanged" });
-        self.node.context.metrics.config_in_force(self.node.config.lock().needs_restart.len());
+        self.node.context.metrics.node.config_reload(if is_applied { "applied" } else { "unchanged" });
+        self.node.context.metrics.node.config_in_force(self.node.config.lock().needs_restart.len());
     }
 }
 

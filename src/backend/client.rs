@@ -135,7 +135,7 @@ impl Backend {
     pub fn take_place(&self, kind: RequestKind, source: Source, bytes: usize) -> Result<Place, BackendError> {
         let place = self.places.take(source, bytes);
         if let Err(error) = &place {
-            self.metrics.backend_request(kind.label(), error.label());
+            self.metrics.backend.request(kind.label(), error.label());
         }
         place
     }
@@ -243,8 +243,8 @@ impl Backend {
     ) -> Result<T, BackendError> {
         let (started, kind) = (Instant::now(), kind.label());
         let result = answer.await.and_then(|answer| read(&answer));
-        self.metrics.backend_request(kind, result.as_ref().err().map_or("ok", BackendError::label));
-        self.metrics.backend_seconds.with_label_values(&[kind]).observe(started.elapsed().as_secs_f64());
+        self.metrics.backend.request(kind, result.as_ref().err().map_or("ok", BackendError::label));
+        self.metrics.backend.took(kind, started.elapsed());
         if let Err(error) = &result
             && !matches!(error, BackendError::Refused(_) | BackendError::CircuitOpen | BackendError::StreamFull(_))
         {

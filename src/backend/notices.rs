@@ -66,8 +66,8 @@ impl Notices {
         let before = queue.bytes();
         let lost = change(&mut queue);
         self.memory.adjust(Holding::Notices, before, queue.bytes());
-        self.metrics.dropped(DropReason::NoticeMerged, lost.merged);
-        self.metrics.dropped(DropReason::NoticeFull, lost.dropped);
+        self.metrics.events.dropped(DropReason::NoticeMerged, lost.merged);
+        self.metrics.events.dropped(DropReason::NoticeFull, lost.dropped);
         let gone = usize::try_from(lost.merged + lost.dropped).unwrap_or(usize::MAX);
         if gone > 0 {
             self.pending.send_modify(|pending| *pending = pending.saturating_sub(gone));
@@ -113,7 +113,7 @@ impl Notices {
 
     /// A notice is given up.
     pub(super) fn give_up(&self, notice: &Notice) {
-        self.metrics.dropped(DropReason::Notice, 1);
+        self.metrics.events.dropped(DropReason::Notice, 1);
         self.done(notice);
     }
 

@@ -301,7 +301,7 @@ fn read_reply(
 /// Redis is out of memory, for example. Messages still pass, and records are tried again before long.
 fn note_refusal(shared: &Shared, error: &redis::RedisError, reply_to: ReplyTo, refused: &mut RefusedRecords) {
     let lost = if let ReplyTo::RecordsWritten(pids) = &reply_to { pids.len() } else { 0 };
-    shared.metrics.dropped(DropReason::Record, lost as u64);
+    shared.metrics.events.dropped(DropReason::Record, lost as u64);
     tracing::warn!(%error, records = lost, "Redis refused a write of this node");
     match reply_to {
         ReplyTo::RecordsWritten(pids) => refused.not_written.extend(pids),

@@ -72,12 +72,12 @@ fn receive(shared: &Shared, handler: &dyn RpcHandler, assemblies: &mut Assemblie
     match shared.calls.receive(signed, is_current) {
         Ok(Received::New(envelope)) => take(shared, handler, assemblies, envelope.from, envelope.body),
         Ok(Received::Replayed) => {
-            shared.metrics.dropped(DropReason::Replayed, 1);
+            shared.metrics.events.dropped(DropReason::Replayed, 1);
             tracing::debug!("a message between nodes arrived a second time, or too late; it is ignored");
         }
         Ok(Received::TooEarly) => {}
         Err(error) => {
-            shared.metrics.dropped(DropReason::Malformed, 1);
+            shared.metrics.events.dropped(DropReason::Malformed, 1);
             tracing::debug!(%error, "a message on this node's channel is not read");
         }
     }
@@ -98,7 +98,7 @@ fn take(shared: &Shared, handler: &dyn RpcHandler, assemblies: &mut Assemblies, 
             let whole = assemblies.add((from, name), index, is_last, text, Instant::now());
             match whole.map(|text| Body::from_json(&text)) {
                 Some(Some(body)) if !matches!(body, Body::Piece(..)) => take(shared, handler, assemblies, from, body),
-                Some(_) => shared.metrics.dropped(DropReason::Malformed, 1),
+                Some(_) => shared.metrics.events.dropped(DropReason::Malformed, 1),
                 None => {}
             }
         }

@@ -4,6 +4,7 @@ use crate::auth::AuthError;
 use crate::backend::request::RequestKind;
 use crate::handlers::backend_calls::Ask;
 use crate::handlers::backend_lane::{Deferred, Need};
+use crate::handlers::lifecycle_rules;
 use crate::handlers::rights::RefreshError;
 use crate::handlers::room_access::JoinError;
 use crate::handlers::rule_runner::Ran;
@@ -120,7 +121,7 @@ pub fn error(local: &LocalNode, key: ConnectionKey, code: &str, message: &str, i
 
 /// Tells a client without an accepted token that its message is larger than one with a token needs to be.
 pub fn refuse_large(local: &LocalNode, key: ConnectionKey) {
-    local.context.metrics.handshake(AUTH_TOO_BIG);
+    local.context.metrics.auth.handshake(AUTH_TOO_BIG);
     let message =
         "a first message larger than `limits.auth_bytes` and a token; send {\"type\":\"auth\",\"token\":…} first";
     error(local, key, AUTH_TOO_BIG, message, None);
@@ -166,7 +167,7 @@ pub async fn authenticate(local: &Rc<LocalNode>, key: ConnectionKey, token: Opti
                     }
                     let session = session_start::admit(local, session, rooms.memberships(), &mut reserved);
                     welcome(local, key, session);
-                    return rule_runner::run_connection(local, session, MAIN_NAMESPACE).await;
+                    return lifecycle_rules::run_connection(local, session, MAIN_NAMESPACE).await;
                 }
                 Err(refused) => (refused.code().to_owned(), refused.to_string()),
             }

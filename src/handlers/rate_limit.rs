@@ -94,7 +94,7 @@ fn tell_once(local: &LocalNode, key: ConnectionKey, refused: Option<RefusedTurn>
 fn note(local: &LocalNode, key: ConnectionKey, ahead: usize, limit: Option<RateLimit>) -> Option<RefusedTurn> {
     let refused = local.shard.refuse_turn(key, ahead)?;
     let refused = RefusedTurn { limit: limit.unwrap_or(refused.limit), ..refused };
-    local.context.metrics.refused(Source::Client, CODE);
+    local.context.metrics.events.refused(Source::Client, CODE);
     if let Some(session) = refused.session {
         local.shard.note(session, SessionNote::Refused { code: CODE, room: None });
     }

@@ -62,7 +62,7 @@ pub async fn socketio(local: &Rc<LocalNode>, newcomer: &Newcomer, pid: Id, offse
 
 /// Counts what came of a recovery.
 pub fn count<T>(local: &LocalNode, result: &Result<T, NotRecovered>) {
-    local.context.metrics.recovery(result.as_ref().map_or_else(|error| error.code(), |_| "recovered"));
+    local.context.metrics.recovery.attempt(result.as_ref().map_or_else(|error| error.code(), |_| "recovered"));
 }
 
 async fn attempt(

@@ -209,7 +209,7 @@ pub(super) fn is_by_command(local: &LocalNode, key: SessionKey, room: &Room) -> 
 pub(super) fn lose(local: &LocalNode, key: SessionKey, room: &Room, by: LeftBy) -> bool {
     let lost = local.shard.lose_room(key, room, by);
     if lost {
-        local.context.metrics.membership_lost(by.label());
+        local.context.metrics.sessions.membership_lost(by.label());
     }
     lost
 }

@@ -2,7 +2,7 @@
 
 use crate::auth::AuthError;
 use crate::auth::identity::Identity;
-use crate::budget::accounts::{OverLimit, Refused};
+use crate::budget::account::{OverLimit, Refused};
 use crate::feed::Subject;
 use crate::handlers::backend_calls;
 use crate::model::clock::unix_ms;
@@ -248,13 +248,13 @@ pub fn note_handshake(local: &LocalNode, attempt: Attempt<'_>, checked: &Result<
     let Attempt { address, namespace, token } = attempt;
     match checked {
         Ok(identity) => {
-            local.context.metrics.handshake("ok");
+            local.context.metrics.auth.handshake("ok");
             let user = identity.user.as_ref().map(|user| user.as_str());
             let subject = Subject { user, address, namespace: Some(namespace), ..Subject::default() };
             local.context.feed.report(Kind::Handshake, &subject, |_| {});
         }
         Err(error) => {
-            local.context.metrics.handshake(error.code());
+            local.context.metrics.auth.handshake(error.code());
             let is_asked = local.context.feed.is_open() || local.context.explain.bytes > 0;
             let claimed = token.filter(|_| is_asked).and_then(|token| local.node.auth.claimed_user(token));
             if let Some(user) = &claimed {
@@ -271,7 +271,7 @@ pub fn note_handshake(local: &LocalNode, attempt: Attempt<'_>, checked: &Result<
 pub fn was_revoked(local: &LocalNode, namespace: &str, identity: &Identity) -> bool {
     let revoked = local.node.auth.revocations().refuse(identity, unix_ms());
     if revoked {
-        local.context.metrics.handshake(AuthError::Revoked.code());
+        local.context.metrics.auth.handshake(AuthError::Revoked.code());
         let who = Who::default().user(identity.user.as_ref().map(|user| user.as_str()));
         let who = who.about(format!("a client of namespace {}", shown(namespace)));
         let (error, advice) = (AuthError::Revoked, AuthError::Revoked.advice());

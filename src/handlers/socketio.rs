@@ -6,6 +6,7 @@ use crate::backend::request::RequestKind;
 use crate::handlers::action_error::{ActionError, Failure};
 use crate::handlers::backend_calls::Ask;
 use crate::handlers::backend_lane::{Deferred, Need};
+use crate::handlers::lifecycle_rules;
 use crate::handlers::rate_limit::take_turn;
 use crate::handlers::resume;
 use crate::handlers::resume::Outcome;
@@ -207,7 +208,7 @@ async fn connect(local: &Rc<LocalNode>, key: ConnectionKey, namespace: Namespace
         let after = handshake.offset.as_deref().and_then(Place::parse).map(Box::new);
         local.shard.note(session, SessionNote::Gap { code: lost.code(), room: None, after });
     }
-    rule_runner::run_connection(local, session, &namespace).await;
+    lifecycle_rules::run_connection(local, session, &namespace).await;
 }
 
 /// A new session in its first rooms, and the CONNECT reply.
@@ -301,7 +302,7 @@ pub fn refuse_large_auth(local: &LocalNode, key: ConnectionKey, namespace: &str)
     if !take_turn(local, key) {
         return;
     }
-    local.context.metrics.handshake(AUTH_TOO_BIG);
+    local.context.metrics.auth.handshake(AUTH_TOO_BIG);
     let max = local.context.settings().limits.auth_bytes;
     let message = format!("the handshake auth is over `limits.auth_bytes` ({max} bytes)");
     let who = Who::at(local.shard.address(key)).about(format!("a client of namespace {}", shown(namespace)));
@@ -314,7 +315,7 @@ pub fn refuse_parser(local: &LocalNode, key: ConnectionKey, namespace: &str) {
     if !take_turn(local, key) {
         return;
     }
-    local.context.metrics.handshake(socketio_msgpack::CODE);
+    local.context.metrics.auth.handshake(socketio_msgpack::CODE);
     let who = Who::at(local.shard.address(key)).about(format!("a client of namespace {}", shown(namespace)));
     local.context.refusals.note(Refusal::Parser, &who, format_args!("{}", socketio_msgpack::REFUSAL));
     local.shard.push_packet(key, socketio_msgpack::refusal(namespace));
@@ -366,7 +367,7 @@ async fn on_event(
 
 /// An event without a rule: refused and counted.
 pub fn unruled(local: &LocalNode, session: SessionKey, event: &str) -> Failure {
-    local.context.metrics.dropped(DropReason::NoRule, 1);
+    local.context.metrics.events.dropped(DropReason::NoRule, 1);
     let shown: String = event.chars().take(64).collect();
     let error = ActionError::NoRule(shown);
     rule_runner::note_refusal(local, session, event, &error);

@@ -101,13 +101,13 @@ pub async fn refresh_metrics(api: &Api) {
     let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
     let counts = count(api).await;
     let metrics = &api.node.context.metrics;
-    metrics.rooms.set(gauge(counts.rooms));
-    metrics.sessions.set(gauge(counts.sessions));
-    metrics.note_log_lines_dropped(logging::lines_dropped());
-    metrics.revocations.set(gauge(api.node.auth.revocations().expire(unix_ms())));
-    metrics.outbox_bytes.set(gauge(counts.outbox_bytes));
-    metrics.note_tokens_verified(&api.node.auth.verified());
-    metrics.note_memory(&api.node.context.memory);
+    metrics.sessions.rooms.set(gauge(counts.rooms));
+    metrics.sessions.count.set(gauge(counts.sessions));
+    metrics.node.note_log_lines_dropped(logging::lines_dropped());
+    metrics.auth.revocations.set(gauge(api.node.auth.revocations().expire(unix_ms())));
+    metrics.connections.outbox_bytes.set(gauge(counts.outbox_bytes));
+    metrics.auth.note_tokens_verified(&api.node.auth.verified());
+    metrics.node.note_memory(&api.node.context.memory);
     let (open, skipped) = api.node.context.feed.counts();
-    metrics.note_traces(open, skipped);
+    metrics.node.note_traces(open, skipped);
 }

@@ -13,6 +13,7 @@ pub mod drain;
 mod ending;
 pub mod engine;
 mod explain;
+pub mod gathering;
 mod head;
 pub mod health;
 pub mod hosts;
@@ -50,6 +51,7 @@ use crate::tls::TlsServer;
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
 use config::ConsoleConfig;
+use gathering::Gathering;
 use reload::Reloads;
 use settings::HttpSettings;
 use shared::Shared;
@@ -86,6 +88,8 @@ pub struct Api {
     pub admin_apart: bool,
     /// Counts requests that are being answered.
     pub traffic: Traffic,
+    /// On which shards publishers are served.
+    pub gathering: Arc<Gathering>,
     /// Other pages, such as the demo's.
     pub pages: Vec<Page>,
 }

@@ -115,7 +115,7 @@ pub(super) fn decode(
 
 /// Counts an event of a batch that cannot be published.
 fn refuse_event(api: &Api, problem: &DraftError, from: IpAddr) -> Failure {
-    api.node.context.metrics.refused(Source::Http, problem.code());
+    api.node.context.metrics.events.refused(Source::Http, problem.code());
     let why = format_args!("an event of a batch: {}; the answer says what is wrong", problem.code());
     let reason = match problem {
         DraftError::TooBig { .. } => Refusal::Size,
@@ -135,7 +135,7 @@ pub(super) fn answer(
     match decoded {
         Decoded::One => match appended.next() {
             Some(Ok(accepted)) => {
-                api.node.context.metrics.accepted(Source::Http, 1);
+                api.node.context.metrics.events.accepted(Source::Http, 1);
                 typed(StatusCode::OK, "application/json", Stored(accepted, others).to_string())
             }
             other => {
@@ -177,7 +177,7 @@ fn answer_batch(
         };
         push(&mut text, format_args!("{{\"error\":{}}}", failure.0));
     }
-    api.node.context.metrics.accepted(Source::Http, accepted);
+    api.node.context.metrics.events.accepted(Source::Http, accepted);
     let (status, body) = match first {
         // The reason is where every other refusal has it.
         Some(first) if accepted == 0 => (StatusCode::SERVICE_UNAVAILABLE, format!("{{\"error\":{first},{text}]}}")),
@@ -244,12 +244,12 @@ impl fmt::Display for Stored<'_> {
 
 fn count_failure(api: &Api, problem: &AppendError) -> &'static str {
     let code = problem.code();
-    api.node.context.metrics.refused(Source::Http, code);
+    api.node.context.metrics.events.refused(Source::Http, code);
     code
 }
 
 fn refused(api: &Api, problem: &DraftError) -> Reply {
-    api.node.context.metrics.refused(Source::Http, problem.code());
+    api.node.context.metrics.events.refused(Source::Http, problem.code());
     let status = match problem {
         DraftError::TooBig { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         _ => StatusCode::BAD_REQUEST,
@@ -259,7 +259,7 @@ fn refused(api: &Api, problem: &DraftError) -> Reply {
 
 /// Refuses a request whose body was not read.
 pub(super) fn refuse_unread(api: &Api, problem: BodyError) -> Reply {
-    api.node.context.metrics.refused(Source::Http, problem.code());
+    api.node.context.metrics.events.refused(Source::Http, problem.code());
     unread(problem, &format!("`publish.max_body` ({} bytes)", api.settings().publish.max_body))
 }
 

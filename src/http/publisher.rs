@@ -13,10 +13,12 @@ use crate::http::Api;
 use crate::http::body::{HASTE, READ_TIMEOUT};
 use crate::http::caller::Caller;
 use crate::http::ending;
+use crate::http::gathering::{Gathering, Stay};
 use crate::http::lazy_timer::LazyTimer;
 use crate::node::context::LocalNode;
 use crate::tls::Socket;
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use turn::{Next, Turn};
 
@@ -29,6 +31,8 @@ pub(super) enum Served {
     Over,
     /// It is over, and its client may still be sending.
     Linger,
+    /// It goes on on another shard.
+    Moves(usize),
     /// It goes on with hyper.
     Other(Rest),
 }
@@ -59,12 +63,21 @@ enum Wait {
 enum End {
     Over,
     Linger,
+    Moves(usize),
     Other,
 }
 
-/// Serves a connection of a listener that takes events.
+/// Serves a connection of a listener that takes events: a new one, or one that has come from another shard.
 pub(super) async fn serve(api: &Api, local: &LocalNode, caller: &Caller, socket: &Socket) -> Served {
-    let head_timeout = api.settings().http.head_timeout;
+    let http = &api.settings().http;
+    let has_moved = caller.has_asked();
+    let (wait, deadline) = match has_moved {
+        true => {
+            let now = Instant::now();
+            (Wait::Idle(now), now + http.idle_timeout)
+        }
+        false => (Wait::Head(caller.accepted()), caller.accepted() + http.head_timeout),
+    };
     Publisher {
         api,
         local,
@@ -73,9 +86,10 @@ pub(super) async fn serve(api: &Api, local: &LocalNode, caller: &Caller, socket:
         begun: Vec::new(),
         held: None,
         unshared: 0,
-        wait: Wait::Head(caller.accepted()),
-        timer: LazyTimer::new(caller.accepted() + head_timeout),
+        wait,
+        timer: LazyTimer::new(deadline),
         turn: Turn::new(api, local, caller),
+        stay: Stay::new(local.shard.index, has_moved),
     }
     .run()
     .await
@@ -94,6 +108,7 @@ struct Publisher<'a> {
     wait: Wait,
     timer: LazyTimer,
     turn: Turn<'a>,
+    stay: Stay,
 }
 
 impl Publisher<'_> {
@@ -112,6 +127,7 @@ impl Publisher<'_> {
                 None => self.share().await,
                 Some(End::Over) => return Served::Over,
                 Some(End::Linger) => return Served::Linger,
+                Some(End::Moves(shard)) => return Served::Moves(shard),
                 Some(End::Other) => return Served::Other(self.rest()),
             }
         }
@@ -155,7 +171,7 @@ impl Publisher<'_> {
     /// Answers what was decoded, and prepares to wait for more.
     async fn go_on(&mut self, next: Next) -> Option<End> {
         if self.turn.has_requests() {
-            self.turn.append().await;
+            let events = self.turn.append().await;
             let now = Instant::now();
             let is_last = self.turn.answer(now);
             if let Err(end) = self.send().await {
@@ -165,6 +181,9 @@ impl Publisher<'_> {
                 return Some(if self.begun.is_empty() { End::Over } else { End::Linger });
             }
             self.wait = Wait::Idle(now);
+            if let Some(shard) = self.look_round(events, now) {
+                return Some(End::Moves(shard));
+            }
         }
         match next {
             Next::Other => return Some(End::Other),
@@ -178,6 +197,16 @@ impl Publisher<'_> {
         }
         self.count_held();
         None
+    }
+
+    /// Whether the connection goes on on another shard, which it does between two requests.
+    fn look_round(&mut self, events: usize, now: Instant) -> Option<usize> {
+        let (gathering, shard) = (&self.api.gathering, self.stay.shard());
+        let look = self.stay.answered(events, gathering, now);
+        if look.measures {
+            tokio::task::spawn_local(measure_lag(gathering.clone(), shard));
+        }
+        look.moves_to.filter(|_| self.begun.is_empty())
     }
 
     fn wait_for_body(&mut self, whole: usize) {
@@ -267,6 +296,15 @@ impl Publisher<'_> {
             Err(_) => Err(End::Over),
         }
     }
+}
+
+/// Measures how long a turn of this shard's thread over all that is ready takes.
+async fn measure_lag(gathering: Arc<Gathering>, shard: usize) {
+    tokio::task::yield_now().await;
+    let began = Instant::now();
+    tokio::task::yield_now().await;
+    let now = Instant::now();
+    gathering.measured(shard, now.saturating_duration_since(began), now);
 }
 
 /// `false`: for that long the client took nothing.

@@ -56,7 +56,7 @@ pub async fn route(api: &Arc<Api>, local: &Rc<LocalNode>, request: Request<Incom
         "/publish" if control => {
             let from = caller.client();
             let reply = keyed(api, caller, request, |request| Box::pin(publish::publish(api, request, from))).await;
-            local.context.metrics.publish_answered(reply.status().as_u16());
+            local.context.metrics.events.publish_answered(reply.status().as_u16());
             reply
         }
         "/join" if control => command(api, caller, admin::Verb::Join, request).await,

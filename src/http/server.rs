@@ -223,6 +223,7 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: Socket, caller: Call
         };
         match served {
             Served::Other(rest) => (early, began, spare) = (rest.early, rest.began, Some(rest.timer.into_sleep())),
+            Served::Moves(shard) => return move_to(shard, &api, stream, caller),
             Served::Over => return stream.say_end(),
             Served::Linger => return linger::close(&local, stream).await,
         }
@@ -308,6 +309,19 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: Socket, caller: Call
             }
         }
     }
+}
+
+/// Goes on with a publisher's connection on another shard.
+fn move_to(shard: usize, api: &Arc<Api>, stream: Socket, caller: Rc<Caller>) {
+    let Some(caller) = Rc::into_inner(caller) else { return };
+    let (Some(shard), Ok(stream)) = (api.node.shards().get(shard), stream.detach()) else { return };
+    api.node.context.metrics.events.publisher_moved();
+    let api = api.clone();
+    shard.run(move |local| {
+        if let Ok(stream) = stream.attach() {
+            tokio::task::spawn_local(serve(local.clone(), api, stream, caller));
+        }
+    });
 }
 
 fn note_eviction(api: &Api, caller: &Caller, is_evicted: bool) {

@@ -27,7 +27,7 @@ pub(super) async fn shake_hands(
     caller: &Caller,
     server: &TlsServer,
 ) -> Option<Socket> {
-    let (metrics, memory) = (&api.node.context.metrics, &api.node.context.memory);
+    let (metrics, memory) = (&api.node.context.metrics.connections, &api.node.context.memory);
     if memory.held(Holding::Heads) > memory.limit() / PART {
         metrics.tls_handshake("memory");
         note(api, caller, Refusal::Memory, format_args!("unfinished TLS handshakes hold too much of `limits.memory`"));

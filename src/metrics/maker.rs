@@ -1,4 +1,7 @@
 //! Makes metrics and registers them in one step.
+//!
+//! Series of label values that are known beforehand exist from the start, at 0: one that appears with its first event has no
+//! increase that an alert could see.
 
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -38,6 +41,24 @@ impl Maker<'_> {
     }
     pub(super) fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> Made<HistogramVec> {
         self.keep(HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets()), labels)?)
+    }
+
+    /// Counters by one label, with the series of these values.
+    pub(super) fn counters_of(&self, name: &str, help: &str, label: &str, values: &[&str]) -> Made<IntCounterVec> {
+        let counters = self.counters(name, help, &[label])?;
+        values.iter().for_each(|value| drop(counters.with_label_values(&[value])));
+        Ok(counters)
+    }
+    /// A counter for each of these values of a label, in their order: it is found by its index.
+    pub(super) fn counter_of_each(
+        &self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: impl IntoIterator<Item = &'static str>,
+    ) -> Made<Vec<IntCounter>> {
+        let counters = self.counters(name, help, &[label])?;
+        Ok(values.into_iter().map(|value| counters.with_label_values(&[value])).collect())
     }
 }
 

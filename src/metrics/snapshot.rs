@@ -1,6 +1,6 @@
 //! The metrics as plain values, for whoever sends them in another format than Prometheus' text.
 
-use crate::metrics::Metrics;
+use prometheus::Registry;
 use prometheus::proto::{Metric, MetricFamily, MetricType};
 
 /// A metric with all of its series.
@@ -54,11 +54,8 @@ pub enum PointValue {
     },
 }
 
-impl Metrics {
-    /// All metrics as they are now.
-    pub fn families(&self) -> Vec<Family> {
-        self.registry.gather().iter().filter_map(family).collect()
-    }
+pub(super) fn families(registry: &Registry) -> Vec<Family> {
+    registry.gather().iter().filter_map(family).collect()
 }
 
 fn family(family: &MetricFamily) -> Option<Family> {
@@ -97,12 +94,13 @@ fn point(kind: MetricKind, metric: &Metric) -> Point {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Metrics;
 
     #[test]
     fn buckets_are_counted_apart() {
         let metrics = Metrics::new("1.2.3").unwrap();
-        [0.0002, 0.0003, 100.0].into_iter().for_each(|seconds| metrics.publish_to_write.observe(seconds));
-        metrics.presence_repairs.inc();
+        [0.0002, 0.0003, 100.0].into_iter().for_each(|seconds| metrics.events.publish_to_write.observe(seconds));
+        metrics.sessions.presence_repairs.inc();
         let families = metrics.families();
         let named = |name: &str| families.iter().find(|family| family.name == name).unwrap();
         let PointValue::Histogram { count, bounds, counts, .. } =

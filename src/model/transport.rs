@@ -23,6 +23,9 @@ pub enum Transport {
 }
 
 impl Protocol {
+    /// All of them, in the order of their discriminants.
+    pub const ALL: [Self; 3] = [Self::SocketIo, Self::PlainWs, Self::Sse];
+
     /// The metric label.
     pub fn label(self) -> &'static str {
         match self {

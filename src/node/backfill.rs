@@ -48,8 +48,8 @@ async fn pass(node: &Node, range: PastRange) -> bool {
     let begun = Instant::now();
     let (line, after, rooms) = (range.line, range.after, range.rooms.values().map(HashMap::len).sum::<usize>());
     let read = node.log.read_past(range, node.context.recovery.backfill_timeout).await;
-    let metrics = &node.context.metrics;
-    metrics.backfill_seconds.observe(begun.elapsed().as_secs_f64());
+    let metrics = &node.context.metrics.recovery;
+    metrics.backfill_took(begun.elapsed());
     match read {
         Ok(past) => {
             metrics.backfill(if past.after <= after { "complete" } else { "partial" }, past.entries);

@@ -45,8 +45,9 @@ pub async fn watch(node: Arc<Node>) {
         if looks.is_multiple_of(SWEEP) {
             context.accounts.sweep(context.now());
             context.refusals.say_withheld();
-            context.metrics.window_rooms.set(i64::try_from(node.window.interest().rooms()).unwrap_or(i64::MAX));
-            context.metrics.window_events.set(i64::try_from(node.window.len()).unwrap_or(i64::MAX));
+            let metrics = &context.metrics.recovery;
+            metrics.window_rooms.set(i64::try_from(node.window.interest().rooms()).unwrap_or(i64::MAX));
+            metrics.window_events.set(i64::try_from(node.window.len()).unwrap_or(i64::MAX));
         }
         let window = node.window.bytes();
         memory.adjust(Holding::Window, std::mem::replace(&mut of_window, window), window);

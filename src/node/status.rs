@@ -83,7 +83,7 @@ fn lag_ms(node: &Node) -> u64 {
     let silent = silent_ms(node);
     match node.log.status() {
         LogStatus::Embedded => 0,
-        LogStatus::Ready if silent < TAIL_SILENCE_MS => (node.context.metrics.tail_lag.get() * 1e3) as u64,
+        LogStatus::Ready if silent < TAIL_SILENCE_MS => (node.context.metrics.log.tail_lag.get() * 1e3) as u64,
         // It may have read nothing since the start.
         LogStatus::Ready | LogStatus::Connecting => silent.min(whole_millis(node.context.started.elapsed())),
     }
@@ -111,7 +111,7 @@ fn connections_by(metrics: &Metrics) -> Vec<ConnectionCount> {
         protocol: protocol.to_owned(),
         connections,
     };
-    metrics.open_connections().map(count).collect()
+    metrics.connections.open_by_kind().map(count).collect()
 }
 
 /// What operators see of this node.
@@ -120,7 +120,7 @@ pub async fn of(node: &Node) -> NodeStatus {
     let open = node.connection_limiter.taken();
     let memory = &node.context.memory;
     let config = node.config.lock().clone();
-    let [events_total, deliveries_total, drops_total] = node.context.metrics.event_totals();
+    let [events_total, deliveries_total, drops_total] = node.context.metrics.events.totals();
     NodeStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         status: health(node).readiness.label().to_owned(),
@@ -138,7 +138,7 @@ pub async fn of(node: &Node) -> NodeStatus {
         memory_limit_bytes: memory.limit() as u64,
         events_total,
         deliveries_total,
-        closes_total: node.context.metrics.closes_total(),
+        closes_total: node.context.metrics.connections.closes_total(),
         drops_total,
         config: config.fingerprint,
         needs_restart: config.needs_restart,

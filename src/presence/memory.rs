@@ -163,14 +163,14 @@ impl ImmediateStore for MemoryStore {
         changes.iter().for_each(|change| state.apply(change, now_ms, &mut outcome));
         drop(state);
         let Outcome { transitions, drafts, silent, .. } = outcome;
-        self.metrics.dropped(DropReason::Crowd, silent);
+        self.metrics.events.dropped(DropReason::Crowd, silent);
         let mut events = 0;
         if !drafts.is_empty() {
             for appended in self.log.append_all(drafts) {
                 match appended {
                     Ok(_) => events += 1,
                     Err(error) => {
-                        self.metrics.refused(Source::Client, error.code());
+                        self.metrics.events.refused(Source::Client, error.code());
                         tracing::warn!(%error, "a join or leave is not announced to the room");
                     }
                 }

@@ -277,13 +277,13 @@ impl RedisPresence {
     }
 
     fn count(&self, reply: &Reply) {
-        self.metrics.dropped(DropReason::Crowd, reply.silent);
+        self.metrics.events.dropped(DropReason::Crowd, reply.silent);
         self.note_repairs(reply.repaired);
     }
 
     fn note_repairs(&self, repaired: u64) {
         if repaired > 0 {
-            self.metrics.presence_repairs.inc_by(repaired);
+            self.metrics.sessions.presence_repairs.inc_by(repaired);
             tracing::warn!(
                 repaired,
                 keys = self.keys,

@@ -98,7 +98,7 @@ impl Writer {
     /// Notes what a step meant; whether users of nodes that died are still to be removed.
     fn note(&mut self, applied: Applied) -> bool {
         let Applied::Done { transitions, events, more } = applied else { return false };
-        self.metrics.accepted(Source::Client, events);
+        self.metrics.events.accepted(Source::Client, events);
         transitions.iter().for_each(|transition| self.listener.on_transition(transition));
         more
     }

@@ -40,6 +40,13 @@ impl<'a> CommandWriter<'a> {
         Self { buffer, start, arguments: 0 }
     }
 
+    /// Appends a whole command.
+    pub(crate) fn write(buffer: &'a mut Vec<u8>, words: &[&str]) {
+        let mut command = Self::new(buffer);
+        words.iter().for_each(|word| command.text(word));
+        command.finish();
+    }
+
     /// Completes the command.
     pub(crate) fn finish(self) {
         let header = &mut self.buffer[self.start..self.start + HEADER];

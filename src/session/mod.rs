@@ -10,6 +10,7 @@ pub mod connection;
 pub mod connection_limiter;
 pub mod cut;
 pub mod forwarded;
+pub mod frame;
 pub mod keys;
 pub mod lines;
 pub mod outbox;

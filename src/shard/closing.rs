@@ -6,7 +6,7 @@ use crate::model::refusal::Refusal;
 use crate::model::transport::Protocol;
 use crate::protocol::{plain_ws, sse, websocket};
 use crate::session::connection::{ConnectionKey, Link};
-use crate::session::outbox::Frame;
+use crate::session::frame::Frame;
 use crate::shard::hub::Hub;
 use bytes::Bytes;
 use std::time::Duration;
@@ -27,7 +27,7 @@ impl Hub {
         connection.closing = Some(reason);
         self.note_refusal(key, reason);
         let Some(connection) = self.connections.get_mut(key) else { return };
-        self.context.metrics.closed(reason);
+        self.context.metrics.connections.closed(reason);
         // One by one, so that each sees which others are left: presence counts a user once on a connection.
         let sessions = connection.sessions.clone();
         for session in sessions.iter().copied() {
@@ -36,7 +36,7 @@ impl Hub {
         let Some(connection) = self.connections.get_mut(key) else { return };
         if let Some(pending) = connection.pending.take() {
             self.release_pending(&pending);
-            self.context.metrics.dropped(DropReason::Unhandled, pending.messages() as u64);
+            self.context.metrics.events.dropped(DropReason::Unhandled, pending.messages() as u64);
         }
         self.drop_unfinished(key);
         let drops = matches!(reason, CloseReason::SlowConsumer | CloseReason::PingTimeout | CloseReason::Memory);
@@ -47,7 +47,7 @@ impl Hub {
         if drops {
             // The reason should not wait behind what the client did not take.
             let lost = connection.outbox.keep_started();
-            self.context.metrics.dropped(DropReason::ClosedWithQueue, lost as u64);
+            self.context.metrics.events.dropped(DropReason::ClosedWithQueue, lost as u64);
         }
         let wait = match &mut connection.link {
             Link::Polling(polling) => {
@@ -124,9 +124,9 @@ impl Hub {
         if let Some(pending) = &connection.pending {
             self.release_pending(pending);
         }
-        self.context.metrics.connections(connection.link.transport(), connection.protocol).dec();
+        self.context.metrics.connections.open(connection.link.transport(), connection.protocol).dec();
         let lost = connection.outbox.clear();
-        self.context.metrics.dropped(DropReason::ClosedWithQueue, lost as u64);
+        self.context.metrics.events.dropped(DropReason::ClosedWithQueue, lost as u64);
         connection.wake();
     }
 }

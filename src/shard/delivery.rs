@@ -11,7 +11,7 @@ use crate::model::place::{LineSet, Place};
 use crate::model::transport::Protocol;
 use crate::protocol::{plain_ws, websocket};
 use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
-use crate::session::outbox::{Frame, LocalDelivery, encode};
+use crate::session::frame::{Frame, LocalDelivery, encode};
 use crate::shard::hub::Hub;
 use crate::tls::Socket;
 use bytes::Bytes;
@@ -163,7 +163,7 @@ impl Hub {
     }
 
     fn skip_volatile(&mut self, session: SessionKey) {
-        self.context.metrics.dropped(DropReason::VolatileNotWritable, 1);
+        self.context.metrics.events.dropped(DropReason::VolatileNotWritable, 1);
         self.history.skipped(session, unix_ms);
     }
 

@@ -21,7 +21,8 @@ use crate::protocol::socketio_encode::Encoded;
 use crate::protocol::{plain_ws, sse, websocket};
 use crate::session::Session;
 use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
-use crate::session::outbox::{Frame, Totals};
+use crate::session::frame::Frame;
+use crate::session::outbox::Totals;
 use crate::session::parked::Parked;
 use crate::session::parked_sessions::ParkedSessions;
 use crate::shard::connections::Connections;
@@ -115,16 +116,16 @@ impl Hub {
 
     /// Adds a connection. A polling one is found by its sid from then on.
     pub(super) fn open(&mut self, connection: Box<Connection>) -> ConnectionKey {
-        self.context.metrics.connections(connection.link.transport(), connection.protocol).inc();
+        self.context.metrics.connections.open(connection.link.transport(), connection.protocol).inc();
         self.connections.insert(connection)
     }
 
     /// A polling connection's WebSocket takes over.
     pub(super) fn upgrade(&mut self, key: ConnectionKey, link: Link) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        self.context.metrics.connections(connection.link.transport(), connection.protocol).dec();
+        self.context.metrics.connections.open(connection.link.transport(), connection.protocol).dec();
         connection.link = link;
-        self.context.metrics.connections(connection.link.transport(), connection.protocol).inc();
+        self.context.metrics.connections.open(connection.link.transport(), connection.protocol).inc();
         if self.context.feed.is_open() {
             let sessions = connection.sessions.to_vec();
             sessions.into_iter().for_each(|session| self.report(Kind::Upgraded, session, &[], |_| {}));
@@ -178,7 +179,7 @@ impl Hub {
             self.park(pid, form, address, now);
         }
         if announce && !self.ended.push(Ended { session, rooms, reason, address }) {
-            self.context.metrics.dropped(DropReason::Disconnect, 1);
+            self.context.metrics.events.dropped(DropReason::Disconnect, 1);
         }
     }
 
@@ -332,7 +333,7 @@ impl Hub {
             // Not before: the sessions that were parked above got nothing of what lies between.
             self.move_to(*offset);
         }
-        self.context.metrics.gap("log_reset", told);
+        self.context.metrics.recovery.gap("log_reset", told);
     }
 
     /// Where the shard is in the partition of a room, if it has one.

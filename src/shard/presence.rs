@@ -158,7 +158,7 @@ impl Hub {
 
     /// A join by a rule is refused for it; the backend and a token's own rooms are not asked.
     fn not_announced(&self, room: &Room, code: &'static str, error: &dyn fmt::Display) {
-        self.context.metrics.refused(Source::Client, code);
+        self.context.metrics.events.refused(Source::Client, code);
         tracing::debug!(%error, %room, "a join or leave is not announced to the room");
     }
 }

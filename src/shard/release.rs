@@ -54,7 +54,7 @@ impl Hub {
             let Some(form) = self.sessions.get(session).map(|live| self.park_form(session, live)) else { continue };
             sessions.extend(self.take_session(session).map(|session| (session, form)));
         }
-        self.context.metrics.closed(CloseReason::Moved);
+        self.context.metrics.connections.closed(CloseReason::Moved);
         self.forget(key);
         Some(Released { payload, position, token, sessions })
     }

@@ -13,7 +13,7 @@ use crate::model::transport::Protocol;
 use crate::protocol::{plain_ws, sse, websocket};
 use crate::session::changes::Change;
 use crate::session::connection::{ConnectionKey, Link, SessionKey};
-use crate::session::outbox::Frame;
+use crate::session::frame::Frame;
 use crate::session::replay::{Missed, Replay, Step};
 use crate::session::timers::Heartbeat;
 use crate::shard::hub::Hub;
@@ -240,7 +240,7 @@ impl Hub {
         now: Millis,
     ) -> bool {
         let Some(protocol) = self.connections.get(key).map(|connection| connection.protocol) else { return false };
-        self.context.metrics.gap(gap.code(), 1);
+        self.context.metrics.recovery.gap(gap.code(), 1);
         // Of no other line.
         let mut lost = self.position.clone();
         lost.set(after);

@@ -28,7 +28,7 @@ impl Hub {
     pub(super) fn flush_slice(&mut self, max: usize, now: Millis) -> bool {
         let more = self.flush_some(max, now);
         for (protocol, count) in self.flusher.take_delivered() {
-            self.context.metrics.delivered(protocol, count);
+            self.context.metrics.events.delivered(protocol, count);
         }
         self.note_written(more);
         more
@@ -48,7 +48,7 @@ impl Hub {
                 self.note_traced(&delivery, receivers);
             }
             // Every frame is written, or waits because its client is slow.
-            self.context.metrics.publish_to_write.observe(now_us.saturating_sub(accepted_us) as f64 / 1e6);
+            self.context.metrics.events.publish_to_write.observe(now_us.saturating_sub(accepted_us) as f64 / 1e6);
         }
     }
 

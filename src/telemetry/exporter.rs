@@ -2,7 +2,8 @@
 
 use crate::backoff::Backoff;
 use crate::https::{HttpClient, HttpError, Pool};
-use crate::metrics::{Metrics, Signal, TelemetryDrop};
+use crate::metrics::Metrics;
+use crate::metrics::telemetry::{Signal, TelemetryDrop};
 use crate::model::clock::unix_us;
 use crate::telemetry::config::TelemetryConfig;
 use crate::telemetry::otlp;
@@ -107,7 +108,7 @@ impl Exporter {
                 }
                 let body = otlp::traces(&self.resource, &spans);
                 if self.post(&self.traces_uri, Signal::Traces, body.into()).await.is_err() {
-                    return self.metrics.telemetry_dropped(TelemetryDrop::ExportFailed, spans.len() as u64);
+                    return self.metrics.telemetry.dropped(TelemetryDrop::ExportFailed, spans.len() as u64);
                 }
             }
         };
@@ -140,7 +141,7 @@ impl Exporter {
             match self.post(&self.traces_uri, Signal::Traces, body.clone()).await {
                 Ok(answer) => {
                     let rejected = otlp::rejected(&answer).min(spans.len() as u64);
-                    return self.metrics.telemetry_dropped(TelemetryDrop::Rejected, rejected);
+                    return self.metrics.telemetry.dropped(TelemetryDrop::Rejected, rejected);
                 }
                 Err(Failure::Passing(why)) if attempt < MAX_ATTEMPTS => {
                     self.warn(&why);
@@ -152,7 +153,7 @@ impl Exporter {
                 }
             }
         }
-        self.metrics.telemetry_dropped(TelemetryDrop::ExportFailed, spans.len() as u64);
+        self.metrics.telemetry.dropped(TelemetryDrop::ExportFailed, spans.len() as u64);
     }
 
     /// Metrics are cumulative, so that one export which fails loses nothing but resolution.
@@ -188,7 +189,7 @@ impl Exporter {
                 status => Err(Failure::Final(format!("status {status}"))),
             },
         };
-        self.metrics.telemetry_export(signal, result.is_ok());
+        self.metrics.telemetry.export(signal, result.is_ok());
         if result.is_ok() && self.warned.lock().take().is_some() {
             tracing::info!(endpoint = %self.traces_uri.host().unwrap_or_default(), "telemetry is taken again");
         }

@@ -1,6 +1,7 @@
 //! Spans that wait to be sent: a bounded queue between threads that record and the one task that sends.
 
-use crate::metrics::{Metrics, TelemetryDrop};
+use crate::metrics::Metrics;
+use crate::metrics::telemetry::TelemetryDrop;
 use crate::telemetry::span_data::SpanData;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -27,7 +28,7 @@ impl SpanQueue {
         let mut spans = self.spans.lock();
         if spans.len() >= self.max {
             drop(spans);
-            return self.metrics.telemetry_dropped(TelemetryDrop::QueueFull, 1);
+            return self.metrics.telemetry.dropped(TelemetryDrop::QueueFull, 1);
         }
         spans.push_back(span);
         let is_batch = spans.len() == BATCH.min(self.max);

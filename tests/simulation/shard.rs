@@ -15,7 +15,7 @@ use roomcast::model::place::{LineSet, Place};
 use roomcast::model::provenance::Provenance;
 use roomcast::session::changes::{Change, Changes};
 use roomcast::session::connection::SessionKey;
-use roomcast::session::outbox::{Frame, LocalDelivery};
+use roomcast::session::frame::{Frame, LocalDelivery};
 use roomcast::session::parked::{Parked, UNPROVABLE};
 use roomcast::session::parked_sessions::ParkedSessions;
 use roomcast::session::replay::Replay;

@@ -114,8 +114,8 @@ impl EmitterBridge {
         if self.lease().is_none() {
             return;
         }
-        self.metrics.dropped(DropReason::Malformed, 1);
-        self.metrics.refused(Source::Emitter, error.code());
+        self.metrics.events.dropped(DropReason::Malformed, 1);
+        self.metrics.events.refused(Source::Emitter, error.code());
         if self.may_warn() {
             tracing::warn!(%error, place, "a message of an emitter is refused and not delivered");
         }
@@ -125,7 +125,7 @@ impl EmitterBridge {
     fn count(&self, answers: &[Appended]) -> bool {
         let stored = |answer: &&Appended| matches!(answer, Ok(_) | Err(AppendError::NotReplicated { .. }));
         let accepted = answers.iter().filter(stored).count();
-        self.metrics.accepted(Source::Emitter, accepted as u64);
+        self.metrics.events.accepted(Source::Emitter, accepted as u64);
         if let Some(Err(error)) = answers.iter().find(|answer| !stored(answer))
             && self.may_warn()
         {

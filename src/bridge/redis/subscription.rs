@@ -105,7 +105,7 @@ fn receive(bridge: &EmitterBridge, push: PushInfo) {
     };
     if !bridge.tracker().track(content, bridge.now_ms()) {
         if bridge.lease().is_some() {
-            bridge.metrics.refused(Source::Emitter, "overloaded");
+            bridge.metrics.events.refused(Source::Emitter, "overloaded");
         }
         if bridge.may_warn() {
             tracing::error!("too many of the emitters' messages wait to be copied into the log; this one is lost");

@@ -4,7 +4,7 @@
 
 use crate::log::redis::acknowledged::CONTROL;
 use crate::log::redis::add_command::{COMMAND_OVERHEAD, Times, draft_bytes};
-use crate::log::redis::append_error::{refusal_of, unavailable};
+use crate::log::redis::append_error::{refusal_of, timed_out, unavailable};
 use crate::log::redis::append_queue::QueuedAppend;
 use crate::log::redis::deadline::{TENTHS_TO_RUN, TENTHS_TO_SEND};
 use crate::log::redis::shard_append::{Answered, Pushed};
@@ -123,7 +123,7 @@ pub(super) async fn submit(log: &RedisLog, commands: Vec<Cmd>, bytes: usize, sta
     match tokio::time::timeout_at(deadline, answered).await {
         Ok(Ok(answers)) => answers,
         // It was dropped: its time was over before it could be sent.
-        Ok(Err(_)) | Err(_) => vec![Err(unavailable(&RedisError::Timeout(log.timeout))); count],
+        Ok(Err(_)) | Err(_) => vec![Err(timed_out(log.timeout)); count],
     }
 }
 
@@ -219,7 +219,7 @@ fn read_reply(log: &RedisLog, reply: Value, replicas: Option<u32>) -> Appended {
             }
             Err(refusal)
         }
-        Value::Nil => Err(unavailable(&RedisError::Timeout(log.timeout))),
+        Value::Nil => Err(timed_out(log.timeout)),
         value => match text(value).map(transaction::first_use) {
             // The idempotency id was first used by a volatile event.
             Some(("-", _)) => Ok(Accepted::volatile()),

@@ -2,12 +2,18 @@
 
 use crate::log::AppendError;
 use crate::redis::error::RedisError;
+use std::time::Duration;
 
 /// Error replies that another moment would not give.
 const PASSING: [&str; 3] = ["BUSY", "NOREPLICAS", "EXECABORT"];
 
 pub(super) fn unavailable(error: &RedisError) -> AppendError {
     AppendError::Unavailable(error.to_string())
+}
+
+/// The answer to what was not sent in time, or had no reply.
+pub(super) fn timed_out(timeout: Duration) -> AppendError {
+    unavailable(&RedisError::Timeout(timeout))
 }
 
 /// An error that another connection or another moment would not give is not a refusal.

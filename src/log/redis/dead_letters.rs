@@ -118,8 +118,8 @@ fn is_own(value: &Value, claimant: &str) -> bool {
 }
 
 fn count(log: &RedisLog, error: &DraftError) {
-    log.metrics.dropped(DropReason::Malformed, 1);
-    log.metrics.refused(Source::Stream, error.code());
+    log.metrics.events.dropped(DropReason::Malformed, 1);
+    log.metrics.events.refused(Source::Stream, error.code());
 }
 
 fn report(log: &RedisLog, malformed: &[Malformed]) {

@@ -1,5 +1,6 @@
 //! The threads of the lines of a log with several: lines are shared out over as many threads as there are cores, each with
-//! a runtime of its own. The connections, the tail and the appends of a line are on its thread.
+//! a runtime of its own. The tail and the connections of a line are on its thread, but
+//! for those by which shards append ([`crate::log::redis::shard_append`]).
 
 use crate::log::redis::RedisLog;
 use crate::log::{EventLog as _, Sink};

@@ -80,7 +80,7 @@ impl Newest {
 impl Lines {
     pub(super) fn new(partitions: Partitions, metrics: Arc<Metrics>) -> Arc<Self> {
         let state = |line| LineState {
-            lag: (!partitions.is_one()).then(|| metrics.line_lag(line)),
+            lag: (!partitions.is_one()).then(|| metrics.log.line_lag(line)),
             is_up: AtomicBool::new(false),
             lag_ms: AtomicU64::new(0),
             bytes: AtomicI64::new(0),
@@ -100,13 +100,13 @@ impl Lines {
 
     pub(super) fn note_up(&self, line: Line, up: bool) {
         self.of(line).is_up.store(up, Ordering::Relaxed);
-        self.metrics.redis_up.set(i64::from(self.lines.iter().all(|line| line.is_up.load(Ordering::Relaxed))));
+        self.metrics.log.redis_up.set(i64::from(self.lines.iter().all(|line| line.is_up.load(Ordering::Relaxed))));
     }
 
     pub(super) fn note_lag(&self, line: Line, lag_ms: u64) {
         self.of(line).lag_ms.store(lag_ms, Ordering::Relaxed);
         let longest = self.lines.iter().map(|line| line.lag_ms.load(Ordering::Relaxed)).max().unwrap_or(0);
-        self.metrics.tail_lag.set(longest as f64 / 1e3);
+        self.metrics.log.tail_lag.set(longest as f64 / 1e3);
         if let Some(gauge) = &self.of(line).lag {
             gauge.set(lag_ms as f64 / 1e3);
         }
@@ -115,7 +115,7 @@ impl Lines {
     pub(super) fn note_bytes(&self, line: Line, bytes: i64) {
         self.of(line).bytes.store(bytes, Ordering::Relaxed);
         let sum = self.lines.iter().fold(0_i64, |sum, line| sum.saturating_add(line.bytes.load(Ordering::Relaxed)));
-        self.metrics.stream_bytes.set(sum);
+        self.metrics.log.stream_bytes.set(sum);
     }
 
     /// The partitions whose rooms an event to these rooms concerns: what goes to everybody or to one session concerns all.

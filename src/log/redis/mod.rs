@@ -40,6 +40,8 @@ mod volatile;
 
 pub use entry::{entry_fields, read_event, read_wanted};
 
+pub use shard_append::of_a_partition;
+
 use crate::log::backfill::{Past, PastRange, PastUnavailable};
 use crate::log::config::RecoveryConfig;
 use crate::log::{Accepted, AppendError, Appended, BoxFuture, EventLog, LogStatus, Sink};
@@ -59,6 +61,8 @@ use keys::Keys;
 use layout::Layout;
 use lines::Lines;
 use parking_lot::Mutex;
+use shard_append::LineAppenders;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -68,9 +72,6 @@ use tokio::sync::watch;
 const MIN_KEPT: Duration = Duration::from_secs(10);
 /// The stream keeps entries longer than the window, because clocks differ.
 const TRIM_SLACK: Duration = Duration::from_secs(30);
-
-/// Connections of one node that append for shards. More would mean smaller batches, which cost Redis more.
-const MAX_APPENDERS: usize = 16;
 
 /// How often the rights are tried, and how often while one is missing or Redis does not answer.
 const RIGHTS_INTERVAL: Duration = Duration::from_secs(10);
@@ -99,7 +100,7 @@ pub struct RedisLog {
     transactions: transaction::Transactions,
     backlog: Arc<backlog::Backlog>,
     queue: append_queue::Queue,
-    appenders: Box<[shard_append::ShardAppender]>,
+    appenders: LineAppenders,
     /// The server of the control thread's connection, while there is one.
     server: watch::Sender<Option<Address>>,
     pubsub_buffer: volatile::PubSubBuffer,
@@ -130,8 +131,7 @@ struct LinkState {
 }
 
 impl RedisLog {
-    /// Connects in [`EventLog::run`], so Redis may be down now. So many shards have a connection of their own to append; any
-    /// more share them.
+    /// Connects in [`EventLog::run`], so Redis may be down now. So many shards append.
     ///
     /// # Errors
     /// When the URL is missing or cannot be used.
@@ -143,7 +143,7 @@ impl RedisLog {
         appenders: usize,
     ) -> Result<Arc<Self>, RedisUrlError> {
         let lines = Lines::new(Partitions::ONE, metrics.clone());
-        Self::of_line(Line::CONTROL, config, recovery, limits, appenders, (lines, None))
+        Self::of_line(Line::CONTROL, config, recovery, limits, LineAppenders::of_shards(appenders), (lines, None))
     }
 
     /// One line of the log, with what it shares with the others.
@@ -152,11 +152,11 @@ impl RedisLog {
         config: &RedisConfig,
         recovery: &RecoveryConfig,
         limits: DraftLimits,
-        appenders: usize,
+        appenders: LineAppenders,
         (lines, layout): (Arc<Lines>, Option<Arc<Layout>>),
     ) -> Result<Arc<Self>, RedisUrlError> {
         let keys = Keys::new(&config.prefix, line);
-        let (backlog, appenders) = (lines.backlog.clone(), appenders.min(MAX_APPENDERS));
+        let backlog = lines.backlog.clone();
         Ok(Arc::new(Self {
             line,
             layout,
@@ -171,13 +171,13 @@ impl RedisLog {
             keys,
             queue: append_queue::Queue::new(backlog.clone()),
             backlog,
-            appenders: (0..appenders).map(|_| shard_append::ShardAppender::default()).collect(),
             server: watch::Sender::new(None),
             pubsub_buffer: volatile::PubSubBuffer::default(),
             announced: Mutex::default(),
             epoch: watch::Sender::new(None),
             newest_ms: AtomicU64::new(0),
-            acknowledged: acknowledged::AcknowledgedPositions::new(appenders + 1),
+            acknowledged: acknowledged::AcknowledgedPositions::new(appenders.len() + 1),
+            appenders,
             refused_appends: refused_appends::RefusedAppends::default(),
             appender: LinkState::default(),
             tail: LinkState::default(),
@@ -293,7 +293,7 @@ impl RedisLog {
             *link.failure.lock() = None;
         }
         if up && link.was_up.swap(true, Ordering::Relaxed) {
-            self.metrics.redis_reconnects.inc();
+            self.metrics.log.redis_reconnects.inc();
         }
         self.note_up();
     }
@@ -322,7 +322,7 @@ impl RedisLog {
 
     fn is_up(&self) -> bool {
         [&self.appender, &self.tail].iter().all(|link| link.is_up.load(Ordering::Relaxed))
-            && self.appenders.iter().all(shard_append::ShardAppender::is_fine)
+            && self.appenders.iter().all(|appender| appender.is_fine())
     }
 
     /// Milliseconds of the newest id seen.
@@ -368,11 +368,10 @@ impl EventLog for RedisLog {
     fn run(self: Arc<Self>, sink: Arc<dyn Sink>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let appends = async {
-                // The shards have one each for the control line. Partitions are many, so all shards use the same.
-                if self.line == Line::CONTROL {
-                    append::run(&self).await
-                } else {
+                if self.appenders.is_shared() {
                     tokio::join!(append::run(&self), shard_append::run(&self, 0));
+                } else {
+                    append::run(&self).await
                 }
             };
             tokio::join!(appends, tail::run(&self, &*sink), volatile::run(&self), self.watch_rights());
@@ -382,7 +381,9 @@ impl EventLog for RedisLog {
     fn run_appender(self: Arc<Self>, shard: usize) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             shard_append::note_shard(shard);
-            shard_append::run(&self, shard).await;
+            if !self.appenders.is_shared() {
+                shard_append::run(&self, shard).await;
+            }
         })
     }
 

@@ -6,6 +6,7 @@ use crate::log::config::RecoveryConfig;
 use crate::log::redis::layout::{Layout, RETRY};
 use crate::log::redis::lines::Lines;
 use crate::log::redis::partition_set::PartitionSet;
+use crate::log::redis::shard_append::LineAppenders;
 use crate::log::redis::{RedisLog, line_threads};
 use crate::log::{AppendError, Appended, BoxFuture, EventLog, LogStatus, Sink, Snapshot};
 use crate::metrics::Metrics;
@@ -23,6 +24,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// See the module. With one partition it is the control line alone.
@@ -52,7 +54,10 @@ impl PartitionedLog {
         let recovery = recovery.of_line(partitions);
         let log = |line| {
             let shared = (lines.clone(), (line == Line::CONTROL).then(|| layout.clone()));
-            let appenders = if line == Line::CONTROL { shards } else { 1 };
+            let appenders = match line {
+                Line::CONTROL => LineAppenders::of_shards(shards),
+                _ => LineAppenders::of_partition(shards, partitions.count().into()),
+            };
             RedisLog::of_line(line, config, &recovery, limits, appenders, shared)
         };
         let logs = partitions.lines().map(log).collect::<Result<_, _>>()?;
@@ -74,10 +79,15 @@ impl PartitionedLog {
         if let Some(problem) = self.layout.problem() {
             return vec![Err(AppendError::Unavailable(problem)); count];
         }
+        let line_of = |draft: &Draft| self.partitions.of_event(&draft.rooms, &draft.except);
+        let Some(first) = drafts.first().map(line_of) else { return Vec::new() };
+        if drafts.iter().skip(1).all(|draft| line_of(draft) == first) {
+            return self.append_to(first, drafts).await;
+        }
         let mut of_lines: Vec<(Vec<usize>, Vec<Draft>)> = Vec::new();
         of_lines.resize_with(self.logs.len(), Default::default);
         for (index, draft) in drafts.into_iter().enumerate() {
-            let (indexes, drafts) = &mut of_lines[self.partitions.of_event(&draft.rooms, &draft.except).index()];
+            let (indexes, drafts) = &mut of_lines[line_of(&draft).index()];
             indexes.push(index);
             drafts.push(draft);
         }
@@ -241,7 +251,8 @@ impl EventLog for PartitionedLog {
     }
 
     fn run_appender(self: Arc<Self>, shard: usize) -> BoxFuture<'static, ()> {
-        self.control().clone().run_appender(shard)
+        let mut appenders: JoinSet<()> = self.logs.iter().map(|log| log.clone().run_appender(shard)).collect();
+        Box::pin(async move { while appenders.join_next().await.is_some() {} })
     }
 
     fn run(self: Arc<Self>, sink: Arc<dyn Sink>) -> BoxFuture<'static, ()> {

@@ -82,7 +82,7 @@ pub(super) async fn renew(log: &RedisLog, connection: &mut RedisConnection) -> R
         answer = connection.call(&command).await?;
     }
     if answer == Value::Int(1) {
-        log.metrics.log_renewals.inc();
+        log.metrics.log.renewals.inc();
         tracing::error!(
             key = keys.events,
             "an entry with an id far in the future was added to the stream: the log goes on in a new stream, and clients \

@@ -175,7 +175,7 @@ fn receive(log: &RedisLog, push: PushInfo) {
     if let Some(Value::BulkString(message)) = push.data.into_iter().nth(1)
         && !log.pubsub_buffer.push(log.clock_offset.redis_now_ms(), message)
     {
-        log.metrics.dropped(DropReason::VolatileNotWritable, 1);
+        log.metrics.events.dropped(DropReason::VolatileNotWritable, 1);
     }
 }
 
@@ -184,14 +184,14 @@ pub(super) fn take(log: &RedisLog) -> Vec<Volatile> {
     let decode_one = |(received_ms, message): Received| match decode(&message, &log.limits) {
         // Its publisher has an error by now.
         Ok(decoded) if received_ms.zip(decoded.until_ms).is_some_and(|(received, until)| received > until) => {
-            log.metrics.dropped(DropReason::Late, 1);
+            log.metrics.events.dropped(DropReason::Late, 1);
             None
         }
         Ok(decoded) => Some(decoded),
         Err(error) => {
             tracing::warn!(%error, channel = log.keys.volatile, "a volatile event that cannot be read is dropped");
-            log.metrics.dropped(DropReason::Malformed, 1);
-            log.metrics.refused(Source::Stream, error.code());
+            log.metrics.events.dropped(DropReason::Malformed, 1);
+            log.metrics.events.refused(Source::Stream, error.code());
             None
         }
     };

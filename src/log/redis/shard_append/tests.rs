@@ -1,16 +1,22 @@
 use super::*;
+use crate::log::AppendError;
 use crate::log::config::RecoveryConfig;
+use crate::log::redis::add_command::{self, Times};
 use crate::log::redis::entry::{RawEntry, RawFields, StreamEntry};
-use crate::log::redis::shard_append::connection::Round;
+use crate::log::redis::shard_append::pending::{Pending, PendingAppend};
+use crate::log::redis::shard_append::round::Round;
+use crate::log::redis::shard_append::unanswered::Unanswered;
 use crate::metrics::Metrics;
 use crate::model::args::Args;
 use crate::model::draft::{DraftLimits, Source};
 use crate::model::offset::Position;
 use crate::model::secret::Secret;
+use crate::redis::command::CommandWriter;
 use crate::redis::config::RedisConfig;
 use crate::redis::resp::{Token, Tokens};
 use proptest::prelude::*;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 const LIMITS: DraftLimits = DraftLimits { max_event: 1000, room_name_bytes: 50, rooms: 3 };
 
@@ -93,16 +99,73 @@ fn appends_wait_only_where_there_is_a_connection_and_room() {
     assert!(matches!(push(&log, &draft(), None, now), Pushed::NotHere), "no thread of a shard");
     note_shard(5);
     assert!(matches!(push(&log, &draft(), None, now), Pushed::NotHere), "not connected");
-    log.appenders[1].state.lock().clock = Some(RedisClock::now(7_000_000));
+    log.appenders.get(1).unwrap().lock().begin(RedisClock::now(7_000_000));
     let Pushed::Sent(_answered) = push(&log, &draft(), None, now) else {
         panic!("the sixth shard shares the second's")
     };
-    let until_ms = log.appenders[1].state.lock().waiting[0].until_ms;
-    assert!(until_ms.abs_diff(7_000 + log.timeout.as_millis() as u64 * 9 / 10) < 1_000, "{until_ms}");
     log.note_newest(60_000);
     assert!(matches!(push(&log, &draft(), None, now), Pushed::NotHere), "ids are ahead of the clock");
     log.newest_ms.store(0, Ordering::Relaxed);
     let many = |count| (0..count).flat_map(|_| draft()).collect::<Vec<_>>();
     assert!(matches!(push(&log, &many(300_000), None, now), Pushed::Full));
-    assert_eq!(log.appenders[1].state.lock().waiting.len(), 1);
+    let waiting = log.appenders.get(1).unwrap().lock().end();
+    assert_eq!(waiting.len(), 1);
+    let until_ms = waiting[0].until_ms();
+    assert!(until_ms.abs_diff(7_000 + log.timeout.as_millis() as u64 * 9 / 10) < 1_000, "{until_ms}");
+}
+
+#[test]
+fn appends_are_taken_and_expire_with_their_commands() {
+    let log = log(1);
+    let start = Instant::now();
+    let mut pending = Pending::default();
+    let mut receivers = Vec::new();
+    for (late, text) in [(0, "a"), (0, "bb"), (1, "ccc"), (1, "dddd"), (1, "eeeee")] {
+        let (append, receiver) = PendingAppend::new(&log, start + log.timeout * late, 0, 1, 0);
+        pending.push(append, |commands| commands.extend(text.bytes()));
+        receivers.push(receiver);
+    }
+    let mut expired = Vec::new();
+    pending.expire(start + log.timeout, |append| expired.push(append.bytes()));
+    assert_eq!(expired, [1, 2]);
+    let mut output = Vec::new();
+    let taken = |appends: &mut dyn Iterator<Item = PendingAppend>| appends.map(|one| one.bytes()).collect::<Vec<_>>();
+    assert_eq!(taken(&mut pending.take(4, &mut output)), [3, 4], "the last one may be over the room");
+    assert_eq!(std::mem::take(&mut output), b"cccdddd");
+    assert_eq!(taken(&mut pending.take(1000, &mut output)), [5]);
+    assert_eq!((output.as_slice(), pending.is_empty()), (&b"eeeee"[..], true));
+}
+
+#[test]
+fn late_replies_are_counted_and_belong_to_nobody() {
+    let log = log(1);
+    let now = Instant::now();
+    let append = |commands, deadline| {
+        assert!(log.backlog.try_add(0, commands));
+        let (append, receiver) = PendingAppend::new(&log, deadline - log.timeout, 0, commands, u64::MAX);
+        let mut pending = Pending::default();
+        pending.push(append, |bytes| bytes.extend([0; 10]));
+        (pending.take_all().pop_front().unwrap(), receiver)
+    };
+    let ((slow, mut of_slow), (quick, mut of_quick)) = (append(2, now), append(1, now + log.timeout));
+    let mut unanswered = Unanswered::default();
+    unanswered.push_appends([slow, quick].into_iter());
+    unanswered.push_time();
+    assert_eq!((unanswered.bytes(), unanswered.deadline()), (20, Some(now)));
+    let mut round = Round::new(&log);
+    let mut reply = |unanswered: &mut Unanswered| unanswered.take(Token::Bulk(b"9-1"), &mut round, &log);
+    assert!(!reply(&mut unanswered).unwrap());
+    let timed_out = || Err(AppendError::Unavailable("no reply".to_owned()));
+    unanswered.expire(now, |append| append.finish(&log.backlog, timed_out));
+    let results = of_slow.try_recv().unwrap().appended;
+    assert!(matches!(&results[..], [Ok(_), Err(AppendError::Unavailable(_))]), "{results:?}");
+    assert_eq!((unanswered.bytes(), unanswered.deadline()), (20, Some(now + log.timeout)));
+    assert!(!reply(&mut unanswered).unwrap());
+    assert_eq!(unanswered.bytes(), 10, "the late reply came");
+    assert!(!reply(&mut unanswered).unwrap());
+    unanswered.take_done().for_each(|append| append.finish(&log.backlog, timed_out));
+    assert!(matches!(&of_quick.try_recv().unwrap().appended[..], [Ok(_)]));
+    assert!(unanswered.is_asking_time() && reply(&mut unanswered).unwrap() && !unanswered.is_asking_time());
+    assert!(reply(&mut unanswered).is_err(), "nothing was sent");
+    assert_eq!((unanswered.bytes(), unanswered.deadline()), (0, None));
 }

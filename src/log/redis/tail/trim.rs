@@ -1,9 +1,10 @@
 //! Trimming: each append of a node trims what is older than the window. This trims where only other publishers add
 //! entries, and what is more than `redis.max_stream_bytes`.
 
+use crate::log::redis::RedisLog;
+use crate::log::redis::entry::Entry;
 use crate::log::redis::generation::StreamInfo;
-use crate::log::redis::stream_size::Cut;
-use crate::log::redis::tail::Tail;
+use crate::log::redis::stream_size::{Cut, StreamSize};
 use crate::model::clock::unix_us;
 use crate::redis::connection::RedisConnection;
 use crate::redis::error::RedisError;
@@ -16,9 +17,31 @@ const TRIM_INTERVAL: Duration = Duration::from_secs(10);
 /// How often Redis measures the stream at most, where counting says too little: some 50 ms for a gigabyte of small entries.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
 
-impl Tail<'_> {
+pub(super) struct Trimmer<'a> {
+    log: &'a RedisLog,
+    size: StreamSize,
+    last_trim: Option<Instant>,
+    last_measure: Option<Instant>,
+}
+
+impl<'a> Trimmer<'a> {
+    pub(super) fn new(log: &'a RedisLog) -> Self {
+        let size = StreamSize::new(log.config.max_stream_bytes as u64);
+        Self { log, size, last_trim: None, last_measure: None }
+    }
+
+    /// Counts an entry that was read, with this many bytes.
+    pub(super) fn count(&mut self, entry: &Entry<'_>, bytes: usize) {
+        self.size.read(entry.position, bytes, entry.fields.len());
+    }
+
+    /// Forgets what was counted: the tail starts over.
+    pub(super) fn reset(&mut self) {
+        self.size.reset();
+    }
+
     /// Trims by age.
-    pub(super) async fn trim_by_age(&mut self, connection: &mut RedisConnection) -> Result<(), RedisError> {
+    pub(super) async fn by_age(&mut self, connection: &mut RedisConnection) -> Result<(), RedisError> {
         if self.last_trim.is_some_and(|last| last.elapsed() < TRIM_INTERVAL) {
             return Ok(());
         }
@@ -28,13 +51,14 @@ impl Tail<'_> {
         allowed(connection.call(&command).await).map(drop)
     }
 
-    /// Trims by size, by what was observed of the stream.
-    pub(super) async fn trim_by_size(
+    /// Trims by size, by what was observed of the stream. `is_behind`: the tail may not have read all of it.
+    pub(super) async fn by_size(
         &mut self,
         connection: &mut RedisConnection,
         stream: Option<&StreamInfo>,
+        is_behind: bool,
     ) -> Result<(), RedisError> {
-        self.size.observe(stream, self.is_behind);
+        self.size.observe(stream, is_behind);
         let length = stream.map_or(0, |stream| u64::try_from(stream.length).unwrap_or(0));
         let mut bytes = self.size.estimate(length);
         if self.size.is_to_be_measured(length)
@@ -52,7 +76,7 @@ impl Tail<'_> {
     }
 
     /// Trims by size as soon as what was read is too much.
-    pub(super) async fn trim_counted(&mut self, connection: &mut RedisConnection) -> Result<(), RedisError> {
+    pub(super) async fn counted(&mut self, connection: &mut RedisConnection) -> Result<(), RedisError> {
         match self.size.cut() {
             Some(cut) => self.cut(connection, cut).await.map(drop),
             None => Ok(()),
@@ -85,7 +109,7 @@ impl Tail<'_> {
         };
         let removed = allowed(connection.call(&command).await)?;
         let Some(Value::Int(1..)) = removed else { return Ok(0) };
-        self.log.metrics.stream_trimmed_bytes.inc_by(bytes);
+        self.log.metrics.log.stream_trimmed_bytes.inc_by(bytes);
         tracing::warn!(bytes, "the stream had more than redis.max_stream_bytes: its oldest entries are trimmed");
         Ok(bytes)
     }
