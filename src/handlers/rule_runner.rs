@@ -1,5 +1,6 @@
 //! Carries out an `[[on]]` rule for a client's event.
 
+use crate::auth::Identity;
 use crate::backend::BackendError;
 use crate::backend::answer::EventAnswer;
 use crate::handlers::action_error::{ActionError, Failure};
@@ -29,6 +30,7 @@ use crate::session::caller::with_caller;
 use crate::session::connection::SessionKey;
 use crate::telemetry::{Parent, Span, SpanKind, shortened};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// The span that the events of a rule belong to.
 type Trace = Option<Box<TraceContext>>;
@@ -182,35 +184,15 @@ async fn attempt(
         append(local, drafts.into_iter().chain(answer.emit).collect(), trace).await?;
         return Ok(Ran::Done(answer.ack.or(plan.ack)));
     }
-    let allowed = allow(local, key, &plan, &answer.join, ask).await?;
-    let answered = if rights::has_changed(local, key, &begun_with) {
-        // A fresh token came while the backend worked.
-        still_inside(local, key, &plan)?;
-        rights::of_answer(local, key, &answer.join)
-            .inspect_err(|error| room_access::note_refusal(local, key, &answer.join, error))
-            .map_err(ActionError::Join)?
-    } else {
-        vec![Provenance::Answered; answer.join.len()]
-    };
-    let by = [allowed, answered].concat();
-    let joins = [plan.joins, answer.join].concat();
-    room_access::within_limit(local, key, &joins).map_err(ActionError::Join)?;
-    let leaves = [plan.leaves, answer.leave].concat();
-    let joined = local.shard.join(key, joins.iter().zip(by), &mut Reservation::default());
-    local.shard.leave(key, &leaves, LeftBy::Client);
-    let changes = !joins.is_empty() || !leaves.is_empty();
-    if changes && !room_access::settled(local, key, !leaves.is_empty()).await {
-        // Another node could resume the session as it was. Leaves are not undone: it does no harm to repeat them, and events of
-        // the meantime could not be delivered any more.
-        local.shard.leave(key, &joined, LeftBy::Undone);
-        return Err(ActionError::Unsettled);
-    }
-    if !plan.drafts.is_empty() || !answer.emit.is_empty() {
+    let by = allow(local, key, &plan, &answer.join, ask, &begun_with).await?;
+    let (joins, leaves) = ([plan.joins, answer.join].concat(), [plan.leaves, answer.leave].concat());
+    change_rooms(local, key, &joins, by, &leaves).await?;
+    let drafts: Vec<Draft> = plan.drafts.into_iter().chain(answer.emit).collect();
+    if !drafts.is_empty() {
         announced_first(local, key).await?;
     }
     let replies = answer.reply.into_iter().map(|(event, args)| Message { event, args });
     plan.reply.into_iter().chain(replies).for_each(|message| send_to_session(local, key, &message));
-    let drafts: Vec<Draft> = plan.drafts.into_iter().chain(answer.emit).collect();
     let heard = drafts.iter().any(|draft| draft.except.is_empty());
     let last = append(local, drafts, trace).await?;
     if heard && let Some(last) = last {
@@ -220,24 +202,56 @@ async fn attempt(
     Ok(Ran::Done(answer.ack.or(plan.ack)))
 }
 
-/// What allows each room that the rule joins, once the shard has passed what was left out of these and the `answered` rooms.
-/// Only then: nobody makes the node keep rooms that it may not be in.
+/// What allows each room that the rule joins, and then each of the `answered` ones, once the shard has passed what was left out
+/// of these. Only then: nobody makes the node keep rooms that it may not be in.
 async fn allow(
     local: &LocalNode,
     key: SessionKey,
     plan: &Plan,
     answered: &[Room],
     ask: Option<&Ask>,
+    begun_with: &Arc<Identity>,
 ) -> Result<Vec<Provenance>, ActionError> {
     let allow = || room_access::allow(local, key, &plan.joins, ask);
-    let allowed = allow().await.map_err(ActionError::Join)?;
+    let mut allowed = allow().await.map_err(ActionError::Join)?;
     let joins = [&plan.joins[..], answered].concat();
     let decided_with = local.shard.with_session(key, |session| session.identity.clone());
     room_access::pass_left_out(local, key, &joins).await;
-    match decided_with.is_some_and(|identity| rights::has_changed(local, key, &identity)) {
-        true => allow().await.map_err(ActionError::Join),
-        false => Ok(allowed),
+    if decided_with.is_some_and(|identity| rights::has_changed(local, key, &identity)) {
+        allowed = allow().await.map_err(ActionError::Join)?;
     }
+    if !rights::has_changed(local, key, begun_with) {
+        allowed.extend(answered.iter().map(|_| Provenance::Answered));
+        return Ok(allowed);
+    }
+    // A fresh token came while the backend worked.
+    still_inside(local, key, plan)?;
+    let of_answer = rights::of_answer(local, key, answered)
+        .inspect_err(|error| room_access::note_refusal(local, key, answered, error))
+        .map_err(ActionError::Join)?;
+    allowed.extend(of_answer);
+    Ok(allowed)
+}
+
+/// Joins and leaves, and waits until that is written.
+async fn change_rooms(
+    local: &Rc<LocalNode>,
+    key: SessionKey,
+    joins: &[Room],
+    by: Vec<Provenance>,
+    leaves: &[Room],
+) -> Result<(), ActionError> {
+    room_access::within_limit(local, key, joins).map_err(ActionError::Join)?;
+    let joined = local.shard.join(key, joins.iter().zip(by), &mut Reservation::default());
+    local.shard.leave(key, leaves, LeftBy::Client);
+    let changes = !joins.is_empty() || !leaves.is_empty();
+    if changes && !room_access::settled(local, key, !leaves.is_empty()).await {
+        // Another node could resume the session as it was. Leaves are not undone: it does no harm to repeat them, and events of
+        // the meantime could not be delivered any more.
+        local.shard.leave(key, &joined, LeftBy::Undone);
+        return Err(ActionError::Unsettled);
+    }
+    Ok(())
 }
 
 /// Whether the session is still in the rooms that it emits to, or joins them.
