@@ -154,10 +154,7 @@ impl MemoryLog {
                 }
             }
         }
-        // Others go on appending. A shard's thread goes on with its next turn, without waking another.
-        if !shard_tail::wake() {
-            self.waiting.notify_one();
-        }
+        self.waiting.notify_one();
     }
 
     /// Everything that waits, its bytes, and the position up to which that is everything.
