@@ -167,7 +167,7 @@ impl Hub {
             false => Vec::new(),
         };
         for Missed { event, room, is_late, place } in missed {
-            session.note_last(event.offset);
+            session.note_replayed(event.offset);
             if is_late {
                 self.flusher.note_delivery(connection.protocol);
             }
