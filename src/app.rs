@@ -13,7 +13,7 @@ pub use reload::Load;
 use crate::bridge::redis::{CopyObserver, EmitterBridge};
 use crate::budget::sign_ins::SignIns;
 use crate::config::{Config, Purpose};
-use crate::handlers::rule_runner;
+use crate::handlers::lifecycle_rules;
 use crate::http::caller::ListenerKind;
 use crate::http::config::{ListenAddress, ListenConfig};
 use crate::http::gathering::Gathering;
@@ -236,7 +236,7 @@ fn start_shards(node: &Arc<Node>, count: usize) -> Result<Vec<JoinHandle<()>>, A
             tokio::task::spawn_local(async move {
                 let mut batch = Vec::new();
                 while ended.recv_many(&mut batch, DISCONNECTS_AT_ONCE).await > 0 {
-                    rule_runner::run_disconnects(&disconnects, std::mem::take(&mut batch)).await;
+                    lifecycle_rules::run_disconnects(&disconnects, std::mem::take(&mut batch)).await;
                 }
             });
             local

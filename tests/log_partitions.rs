@@ -143,9 +143,9 @@ async fn an_entry_waits_for_what_it_comes_after_on_another_line() {
     let first = node.stored(draft_to(&rooms[0], "first")).await;
     let both = Draft { rooms: vec![(&*rooms[0]).into(), (&*rooms[1]).into()], ..draft_to("x", "second") };
     let second = node.stored(both).await;
-    assert_eq!(newest(&server, CONTROL)["after"], format!("{line}:{}", first.position));
+    assert_eq!(newest(&server, CONTROL)["after"], format!("{line}:{}@{:x}", first.position, first.epoch.0));
     node.stored(draft_to(&rooms[0], "third")).await;
-    assert_eq!(newest(&server, &stream(line))["after"], format!("0:{}", second.position));
+    assert_eq!(newest(&server, &stream(line))["after"], format!("0:{}@{:x}", second.position, second.epoch.0));
     node.stored(draft_to(&rooms[2], "apart")).await;
     assert!(!newest(&server, &stream(partitions().of(&rooms[2]))).contains_key("after"));
 

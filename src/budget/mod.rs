@@ -5,6 +5,7 @@
 //! one [`Account`] for each user with connections here: how many, and how fast they send and join. Nothing here waits or
 //! reads a clock: whoever asks says what time it is, and does what follows from the answer.
 
+pub mod account;
 pub mod accounts;
 pub mod machine;
 pub mod memory;
@@ -12,5 +13,6 @@ pub mod pace;
 pub mod relief;
 pub mod sign_ins;
 
-pub use accounts::{Account, AccountPermit, Accounts};
+pub use account::{Account, AccountPermit};
+pub use accounts::Accounts;
 pub use memory::{Held, Holding, Level, MemoryBudget};

@@ -6,9 +6,11 @@
 //! bounded size and age ([`history::History`]): ends of sessions, joins and leaves, refusals, gaps, and when which part of the
 //! log was written.
 
+pub mod conclusion;
 pub mod config;
 pub mod decide;
 pub mod history;
+pub mod notes;
 mod ring;
 pub mod stamp;
 mod turns;

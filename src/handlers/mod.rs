@@ -5,6 +5,7 @@ pub mod action_error;
 pub mod admin_ui;
 pub mod backend_calls;
 pub mod backend_lane;
+pub mod lifecycle_rules;
 pub mod new_rules;
 pub mod overload;
 pub mod plain_ws;
@@ -12,6 +13,7 @@ pub mod rate_limit;
 pub mod resume;
 pub mod rights;
 pub mod room_access;
+mod rule_plan;
 pub mod rule_runner;
 pub mod send;
 pub mod session_lookup;
@@ -130,7 +132,7 @@ async fn work_on(local: &Rc<LocalNode>, key: ConnectionKey, waiting: Waiting) {
     let Waiting { work, session, arrived, place, .. } = waiting;
     let ask = place.and_then(|place| Ask::new(local, place, arrived));
     match work {
-        Work::Connection => rule_runner::run_connection_now(local, session, ask.as_ref()).await,
+        Work::Connection => lifecycle_rules::run_connection_now(local, session, ask.as_ref()).await,
         Work::Packet(Inbound::SocketIo(packet)) => {
             socketio::handle_asking(local, key, session, packet, ask.as_ref()).await;
         }

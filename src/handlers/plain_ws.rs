@@ -4,6 +4,7 @@ use crate::auth::AuthError;
 use crate::backend::request::RequestKind;
 use crate::handlers::backend_calls::Ask;
 use crate::handlers::backend_lane::{Deferred, Need};
+use crate::handlers::lifecycle_rules;
 use crate::handlers::rights::RefreshError;
 use crate::handlers::room_access::JoinError;
 use crate::handlers::rule_runner::Ran;
@@ -166,7 +167,7 @@ pub async fn authenticate(local: &Rc<LocalNode>, key: ConnectionKey, token: Opti
                     }
                     let session = session_start::admit(local, session, rooms.memberships(), &mut reserved);
                     welcome(local, key, session);
-                    return rule_runner::run_connection(local, session, MAIN_NAMESPACE).await;
+                    return lifecycle_rules::run_connection(local, session, MAIN_NAMESPACE).await;
                 }
                 Err(refused) => (refused.code().to_owned(), refused.to_string()),
             }

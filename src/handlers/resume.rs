@@ -97,6 +97,7 @@ async fn prepare(
 ) -> Result<Resumed, NotRecovered> {
     let before = parked.clone();
     let after = parked.resume_from(offset.as_ref()).ok_or(Lost::Rooms)?;
+    parked.note_resumed(&after);
     // Another node may have been ahead of this one.
     local.shard.catch_up_with(&after).await;
     local.shard.catch_up_with(&parked.at).await;

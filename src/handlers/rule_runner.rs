@@ -1,23 +1,22 @@
-//! Carries out an `[[on]]` rule. All templates are filled first, so that a failure leaves nothing half done.
+//! Carries out an `[[on]]` rule for a client's event.
 
+use crate::auth::Identity;
 use crate::backend::BackendError;
 use crate::backend::answer::EventAnswer;
-use crate::backend::request::RequestKind;
 use crate::handlers::action_error::{ActionError, Failure};
 use crate::handlers::backend_calls;
 use crate::handlers::backend_calls::{Ask, CLIENT_SPAN};
 use crate::handlers::backend_lane;
 use crate::handlers::backend_lane::Need;
-use crate::handlers::fail;
 use crate::handlers::rights;
 use crate::handlers::room_access;
 use crate::handlers::room_access::JoinError;
+use crate::handlers::rule_plan::{Outside, Plan, plan};
 use crate::handlers::send::send_to_session;
 use crate::model::args::Args;
-use crate::model::close::CloseReason;
 use crate::model::draft::{Draft, DraftError, Source};
 use crate::model::happening::Kind;
-use crate::model::names::{Namespace, Room};
+use crate::model::names::Room;
 use crate::model::place::Place;
 use crate::model::provenance::Provenance;
 use crate::model::refusal::Refusal;
@@ -25,36 +24,16 @@ use crate::model::session_note::{LeftBy, SessionNote};
 use crate::model::trace_context::TraceContext;
 use crate::node::context::LocalNode;
 use crate::presence::local::Reservation;
-use crate::protocol::socketio_encode::{check_args, check_draft};
 use crate::refusals::shown;
-use crate::rules::{Call, Emission, Message, OnRule, Problem};
-use crate::session::Session;
+use crate::rules::{Call, Message, OnRule, Problem};
 use crate::session::caller::with_caller;
 use crate::session::connection::SessionKey;
-use crate::shard::ended::Ended;
 use crate::telemetry::{Parent, Span, SpanKind, shortened};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// The span that the events of a rule belong to.
 type Trace = Option<Box<TraceContext>>;
-
-/// What a rule comes to for one call.
-struct Plan {
-    joins: Vec<Room>,
-    leaves: Vec<Room>,
-    reply: Option<Message>,
-    drafts: Vec<Draft>,
-    ack: Option<Args>,
-}
-
-/// What becomes of an emit to a room that the session is not in.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Outside {
-    /// The caller asked for it, and gets an error.
-    Refuse,
-    /// At `disconnect` nobody asked: the rule means the rooms that the session happened to be in.
-    Skip,
-}
 
 /// What became of an event.
 #[derive(Debug)]
@@ -205,35 +184,15 @@ async fn attempt(
         append(local, drafts.into_iter().chain(answer.emit).collect(), trace).await?;
         return Ok(Ran::Done(answer.ack.or(plan.ack)));
     }
-    let allowed = allow(local, key, &plan, &answer.join, ask).await?;
-    let answered = if rights::has_changed(local, key, &begun_with) {
-        // A fresh token came while the backend worked.
-        still_inside(local, key, &plan)?;
-        rights::of_answer(local, key, &answer.join)
-            .inspect_err(|error| room_access::note_refusal(local, key, &answer.join, error))
-            .map_err(ActionError::Join)?
-    } else {
-        vec![Provenance::Answered; answer.join.len()]
-    };
-    let by = [allowed, answered].concat();
-    let joins = [plan.joins, answer.join].concat();
-    room_access::within_limit(local, key, &joins).map_err(ActionError::Join)?;
-    let leaves = [plan.leaves, answer.leave].concat();
-    let joined = local.shard.join(key, joins.iter().zip(by), &mut Reservation::default());
-    local.shard.leave(key, &leaves, LeftBy::Client);
-    let changes = !joins.is_empty() || !leaves.is_empty();
-    if changes && !room_access::settled(local, key, !leaves.is_empty()).await {
-        // Another node could resume the session as it was. Leaves are not undone: it does no harm to repeat them, and events of
-        // the meantime could not be delivered any more.
-        local.shard.leave(key, &joined, LeftBy::Undone);
-        return Err(ActionError::Unsettled);
-    }
-    if !plan.drafts.is_empty() || !answer.emit.is_empty() {
+    let by = allow(local, key, &plan, &answer.join, ask, &begun_with).await?;
+    let (joins, leaves) = ([plan.joins, answer.join].concat(), [plan.leaves, answer.leave].concat());
+    change_rooms(local, key, &joins, by, &leaves).await?;
+    let drafts: Vec<Draft> = plan.drafts.into_iter().chain(answer.emit).collect();
+    if !drafts.is_empty() {
         announced_first(local, key).await?;
     }
     let replies = answer.reply.into_iter().map(|(event, args)| Message { event, args });
     plan.reply.into_iter().chain(replies).for_each(|message| send_to_session(local, key, &message));
-    let drafts: Vec<Draft> = plan.drafts.into_iter().chain(answer.emit).collect();
     let heard = drafts.iter().any(|draft| draft.except.is_empty());
     let last = append(local, drafts, trace).await?;
     if heard && let Some(last) = last {
@@ -243,24 +202,56 @@ async fn attempt(
     Ok(Ran::Done(answer.ack.or(plan.ack)))
 }
 
-/// What allows each room that the rule joins, once the shard has passed what was left out of these and the `answered` rooms.
-/// Only then: nobody makes the node keep rooms that it may not be in.
+/// What allows each room that the rule joins, and then each of the `answered` ones, once the shard has passed what was left out
+/// of these. Only then: nobody makes the node keep rooms that it may not be in.
 async fn allow(
     local: &LocalNode,
     key: SessionKey,
     plan: &Plan,
     answered: &[Room],
     ask: Option<&Ask>,
+    begun_with: &Arc<Identity>,
 ) -> Result<Vec<Provenance>, ActionError> {
     let allow = || room_access::allow(local, key, &plan.joins, ask);
-    let allowed = allow().await.map_err(ActionError::Join)?;
+    let mut allowed = allow().await.map_err(ActionError::Join)?;
     let joins = [&plan.joins[..], answered].concat();
     let decided_with = local.shard.with_session(key, |session| session.identity.clone());
     room_access::pass_left_out(local, key, &joins).await;
-    match decided_with.is_some_and(|identity| rights::has_changed(local, key, &identity)) {
-        true => allow().await.map_err(ActionError::Join),
-        false => Ok(allowed),
+    if decided_with.is_some_and(|identity| rights::has_changed(local, key, &identity)) {
+        allowed = allow().await.map_err(ActionError::Join)?;
     }
+    if !rights::has_changed(local, key, begun_with) {
+        allowed.extend(answered.iter().map(|_| Provenance::Answered));
+        return Ok(allowed);
+    }
+    // A fresh token came while the backend worked.
+    still_inside(local, key, plan)?;
+    let of_answer = rights::of_answer(local, key, answered)
+        .inspect_err(|error| room_access::note_refusal(local, key, answered, error))
+        .map_err(ActionError::Join)?;
+    allowed.extend(of_answer);
+    Ok(allowed)
+}
+
+/// Joins and leaves, and waits until that is written.
+async fn change_rooms(
+    local: &Rc<LocalNode>,
+    key: SessionKey,
+    joins: &[Room],
+    by: Vec<Provenance>,
+    leaves: &[Room],
+) -> Result<(), ActionError> {
+    room_access::within_limit(local, key, joins).map_err(ActionError::Join)?;
+    let joined = local.shard.join(key, joins.iter().zip(by), &mut Reservation::default());
+    local.shard.leave(key, leaves, LeftBy::Client);
+    let changes = !joins.is_empty() || !leaves.is_empty();
+    if changes && !room_access::settled(local, key, !leaves.is_empty()).await {
+        // Another node could resume the session as it was. Leaves are not undone: it does no harm to repeat them, and events of
+        // the meantime could not be delivered any more.
+        local.shard.leave(key, &joined, LeftBy::Undone);
+        return Err(ActionError::Unsettled);
+    }
+    Ok(())
 }
 
 /// Whether the session is still in the rooms that it emits to, or joins them.
@@ -280,56 +271,12 @@ async fn announced_first(local: &LocalNode, key: SessionKey) -> Result<(), Actio
     }
 }
 
-fn plan(
-    local: &LocalNode,
-    session: &Session,
-    rule: &OnRule,
-    args: &Args,
-    inside: impl Fn(&str) -> bool,
-    outside: Outside,
-) -> Result<Plan, ActionError> {
-    let namespace = local.context.namespaces.name(session.namespace).clone();
-    with_caller(session, &namespace.clone(), |caller| {
-        let call = Call { caller, args };
-        let joins = rule.joins(&call).map_err(ActionError::Template)?;
-        let mut drafts = Vec::new();
-        for emission in rule.emits(&call).map_err(ActionError::Template)? {
-            if !inside(&emission.room) && !joins.contains(&emission.room) {
-                match outside {
-                    Outside::Refuse => return Err(ActionError::NotInRoom(emission.room)),
-                    Outside::Skip => continue,
-                }
-            }
-            let draft = draft(emission, &namespace, caller.session);
-            check_draft(&draft, &local.context.draft_limits).map_err(ActionError::Draft)?;
-            drafts.push(draft);
-        }
-        let reply = rule.reply(&call).map_err(ActionError::Template)?;
-        let ack = rule.ack(&call).map_err(ActionError::Template)?;
-        for args in reply.iter().map(|reply| &reply.args).chain(&ack) {
-            check_args(args).map_err(ActionError::Unwritable)?;
-        }
-        Ok(Plan { joins, leaves: rule.leaves(&call).map_err(ActionError::Template)?, reply, drafts, ack })
-    })
-}
-
-fn draft(emission: Emission, namespace: &Namespace, caller: &str) -> Draft {
-    let except = if emission.include_caller { Vec::new() } else { vec![caller.into()] };
-    Draft {
-        namespace: namespace.clone(),
-        rooms: vec![emission.room],
-        except,
-        event: emission.message.event,
-        args: emission.message.args,
-        volatile: emission.volatile,
-        id: None,
-        source: Source::Client,
-        trace: None,
-    }
-}
-
-/// Where the last ones that are stored are, on each line; `None` where nothing is.
-async fn append(local: &Rc<LocalNode>, mut drafts: Vec<Draft>, trace: Trace) -> Result<Option<Place>, ActionError> {
+/// Appends events of a rule. Answers where the last ones that are stored are, on each line; `None` where nothing is.
+pub(super) async fn append(
+    local: &Rc<LocalNode>,
+    mut drafts: Vec<Draft>,
+    trace: Trace,
+) -> Result<Option<Place>, ActionError> {
     if drafts.is_empty() {
         return Ok(None);
     }
@@ -347,98 +294,4 @@ async fn append(local: &Rc<LocalNode>, mut drafts: Vec<Draft>, trace: Trace) -> 
     local.context.metrics.events.accepted(Source::Client, all - backends);
     local.context.metrics.events.accepted(Source::Backend, backends);
     Ok(last)
-}
-
-/// Carries out the `connection` rule of a session that has just begun or was resumed. If its rooms could not be written, the
-/// connection is closed so that the client comes again: it did not ask for these rooms, so it would not ask a second time.
-/// Where it needs the backend it waits, and the client's packets do not wait for it.
-pub async fn run_connection(local: &Rc<LocalNode>, key: SessionKey, namespace: &str) {
-    let settings = local.context.settings();
-    let Some(rule) = settings.rules.connection(namespace) else { return };
-    // Boxed: every CONNECT would have room for a rule.
-    match Box::pin(run(local, key, rule, "connection", &Args::none(), None)).await {
-        Ok(Ran::Done(_)) => {}
-        Ok(Ran::Deferred(need)) => match backend_calls::take_place(local, need.kind, key, 0) {
-            Ok(place) => crate::handlers::defer_connection(local, key, need, place),
-            Err(error) => failed_connection(local, key, namespace, &ActionError::Backend(error)),
-        },
-        Err(failure) => failed_connection(local, key, namespace, &failure.error),
-    }
-}
-
-/// The same when its turn with the backend has come.
-pub async fn run_connection_now(local: &Rc<LocalNode>, key: SessionKey, ask: Option<&Ask>) {
-    let Some(namespace) = local.shard.with_session(key, |session| session.namespace) else { return };
-    let namespace = local.context.namespaces.name(namespace);
-    let settings = local.context.settings();
-    let Some(rule) = settings.rules.connection(namespace) else { return };
-    if let Err(failure) = run(local, key, rule, "connection", &Args::none(), ask).await {
-        failed_connection(local, key, namespace, &failure.error);
-    }
-}
-
-fn failed_connection(local: &LocalNode, key: SessionKey, namespace: &str, error: &ActionError) {
-    tracing::warn!(%error, %namespace, "the connection rule failed");
-    if matches!(error, ActionError::Unsettled) {
-        local
-            .shard
-            .connection_of(key)
-            .into_iter()
-            .for_each(|connection| fail(local, connection, CloseReason::Unreachable));
-    }
-}
-
-/// Carries out the `disconnect` rules of sessions that have ended, with one append for all. Only their emits still have a
-/// meaning.
-pub async fn run_disconnects(local: &Rc<LocalNode>, ended: Vec<Ended>) {
-    let count = ended.len();
-    let mut drafts = Vec::new();
-    for ended in ended {
-        let namespace = local.context.namespaces.name(ended.session.namespace);
-        // As Socket.IO words it: `transport close`, `ping timeout`.
-        let reason = ended.reason.label().replace('_', " ");
-        let source = backend_calls::source(local, &ended.session, ended.address);
-        backend_calls::disconnected(local, &source, &ended.session, &ended.rooms, &reason);
-        let settings = local.context.settings();
-        let Some(rule) = settings.rules.disconnect(namespace) else { continue };
-        let inside = |room: &str| ended.rooms.iter().any(|own| &**own == room);
-        let args = Args::trusted(format!("[\"{reason}\"]"), 1);
-        match plan(local, &ended.session, rule, &args, inside, Outside::Skip) {
-            Ok(plan) => drafts.extend(plan.drafts),
-            Err(error) => failed_disconnect(local, &error),
-        }
-        if rule.forward() {
-            match Ask::of_source(local, RequestKind::Event, source) {
-                Ok(ask) => forward_disconnect(local, ended, args, ask),
-                Err(error) => failed_disconnect(local, &ActionError::Backend(error)),
-            }
-        }
-    }
-    if let Err(error) = append(local, drafts, None).await {
-        failed_disconnect(local, &error);
-    }
-    local.shard.finish_disconnect_work(count);
-}
-
-/// Forwards a disconnection to the backend, which may answer with events for rooms. Only the graceful stop waits for it.
-fn forward_disconnect(local: &Rc<LocalNode>, ended: Ended, args: Args, ask: Ask) {
-    local.shard.begin_disconnect_work();
-    let local = local.clone();
-    tokio::task::spawn_local(async move {
-        let about = backend_calls::about(&local, &ended.session, ended.rooms);
-        let answer = backend_calls::forward(&local, about, "disconnect", &args, &ask).await;
-        let told = match answer.map_err(ActionError::Backend) {
-            Ok(answer) => append(&local, answer.emit, ask.trace()).await.map(drop),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = told {
-            failed_disconnect(&local, &error);
-        }
-        local.shard.finish_disconnect_work(1);
-    });
-}
-
-fn failed_disconnect(local: &LocalNode, error: &ActionError) {
-    local.context.metrics.events.refused(Source::Client, error.code());
-    tracing::warn!(%error, "a disconnect rule failed");
 }

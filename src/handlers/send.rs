@@ -8,7 +8,7 @@ use crate::node::context::LocalNode;
 use crate::protocol::{plain_ws, socketio_encode, sse};
 use crate::rules::Message;
 use crate::session::connection::SessionKey;
-use crate::session::outbox::Frame;
+use crate::session::frame::Frame;
 
 /// Writes an event to one session. It carries the offset at which the session stands, so that a string as its last argument cannot poison
 /// the client's resume point (docs/protocol/socketio.md section 4.2). On `/ws` its room is the session's own id.

@@ -2,7 +2,7 @@
 
 use crate::auth::AuthError;
 use crate::auth::identity::Identity;
-use crate::budget::accounts::{OverLimit, Refused};
+use crate::budget::account::{OverLimit, Refused};
 use crate::feed::Subject;
 use crate::handlers::backend_calls;
 use crate::model::clock::unix_ms;

@@ -6,6 +6,7 @@ use crate::backend::request::RequestKind;
 use crate::handlers::action_error::{ActionError, Failure};
 use crate::handlers::backend_calls::Ask;
 use crate::handlers::backend_lane::{Deferred, Need};
+use crate::handlers::lifecycle_rules;
 use crate::handlers::rate_limit::take_turn;
 use crate::handlers::resume;
 use crate::handlers::resume::Outcome;
@@ -207,7 +208,7 @@ async fn connect(local: &Rc<LocalNode>, key: ConnectionKey, namespace: Namespace
         let after = handshake.offset.as_deref().and_then(Place::parse).map(Box::new);
         local.shard.note(session, SessionNote::Gap { code: lost.code(), room: None, after });
     }
-    rule_runner::run_connection(local, session, &namespace).await;
+    lifecycle_rules::run_connection(local, session, &namespace).await;
 }
 
 /// A new session in its first rooms, and the CONNECT reply.

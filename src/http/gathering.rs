@@ -29,6 +29,8 @@ const LOOK: u32 = 16;
 const REST: Duration = Duration::from_secs(1);
 /// How often that is doubled.
 const MAX_DOUBLINGS: u8 = 6;
+/// Events a turn from which a connection stays on a light shard, too: it gives its thread enough to do whenever it wakes it.
+const MANY: u32 = 4;
 
 /// The lags of all shards.
 pub struct Gathering {
@@ -109,10 +111,15 @@ impl Gathering {
         }
     }
 
-    /// Where a connection of a shard should go on, if that is another one and its own is known.
-    fn better_than(&self, own: usize, now: Instant) -> Option<usize> {
+    /// Where a connection of a shard should go on, if that is another one and its own is known. Only one that `gathers` leaves a
+    /// shard that is not crowded.
+    fn better_than(&self, own: usize, gathers: bool, now: Instant) -> Option<usize> {
         let is_crowded = self.shards.get(own)?.lock().at(now)? >= CROWDED;
-        let others = if is_crowded { self.shards.len() } else { own };
+        let others = match (is_crowded, gathers) {
+            (true, _) => self.shards.len(),
+            (false, true) => own,
+            (false, false) => 0,
+        };
         let light = (0..others).find(|&other| other != own && self.shards[other].lock().is_light(now))?;
         self.shards[light].lock().admit(is_crowded, now).then_some(light)
     }
@@ -123,6 +130,8 @@ pub(super) struct Stay {
     shard: usize,
     /// Times that it had answers.
     turns: u32,
+    /// Events in them since it last looked round.
+    events: u32,
     /// Before this it does not move.
     rests_until: Instant,
 }
@@ -143,7 +152,7 @@ impl Stay {
             Some(again) => REST * (1 << again.min(MAX_DOUBLINGS)),
             None => Duration::ZERO,
         };
-        Self { shard: shard.into(), turns: 0, rests_until: now + rest }
+        Self { shard: shard.into(), turns: 0, events: 0, rests_until: now + rest }
     }
 
     /// Which shard it is.
@@ -151,16 +160,18 @@ impl Stay {
         self.shard
     }
 
-    /// The connection had answers, and looks round if it is time.
-    pub(super) fn answered(&mut self, gathering: &Gathering, now: Instant) -> Look {
+    /// The connection had answers to requests with so many events, and looks round if it is time.
+    pub(super) fn answered(&mut self, events: usize, gathering: &Gathering, now: Instant) -> Look {
         self.turns = self.turns.wrapping_add(1);
+        self.events = self.events.saturating_add(events.try_into().unwrap_or(u32::MAX));
         if !self.turns.is_multiple_of(LOOK) {
             return Look::default();
         }
+        let gathers = std::mem::take(&mut self.events) < MANY * LOOK;
         let rests = now < self.rests_until;
         Look {
             measures: gathering.begins_to_measure(self.shard, now),
-            moves_to: if rests { None } else { gathering.better_than(self.shard, now) },
+            moves_to: if rests { None } else { gathering.better_than(self.shard, gathers, now) },
         }
     }
 }
@@ -181,16 +192,16 @@ mod tests {
     #[test]
     fn publishers_gather_on_the_first_shard_that_is_light_a_few_at_a_time() {
         let (gathering, now) = (Gathering::new(3), Instant::now());
-        let come = |from| (0..2 * ARRIVALS).filter_map(|_| gathering.better_than(from, now)).collect::<Vec<_>>();
+        let come = |from| (0..2 * ARRIVALS).filter_map(|_| gathering.better_than(from, true, now)).collect::<Vec<_>>();
         assert!(come(2).is_empty(), "nothing is known of its own");
         (0..3).for_each(|shard| learn(&gathering, shard, LIGHT, now));
-        assert_eq!(gathering.better_than(0, now), None, "it is the first");
+        assert_eq!(gathering.better_than(0, true, now), None, "it is the first");
         assert_eq!(come(2), [0; ARRIVALS as usize]);
         learn(&gathering, 0, LIGHT, now);
         assert_eq!(come(1), [0; ARRIVALS as usize], "it is known to be light still");
         learn(&gathering, 0, LIGHT + US, now);
         assert!(come(1).is_empty(), "not crowded, and not light");
-        assert_eq!(gathering.better_than(0, now), None);
+        assert_eq!(gathering.better_than(0, true, now), None);
     }
 
     #[test]
@@ -198,14 +209,27 @@ mod tests {
         let (gathering, now) = (Gathering::new(3), Instant::now());
         learn(&gathering, 0, CROWDED, now);
         learn(&gathering, 1, LIGHT + US, now);
-        assert_eq!(gathering.better_than(0, now), Some(2));
-        assert_eq!(gathering.better_than(0, now), None, "it may bring the crowd along");
+        assert_eq!(gathering.better_than(0, true, now), Some(2));
+        assert_eq!(gathering.better_than(0, true, now), None, "it may bring the crowd along");
         learn(&gathering, 2, CROWDED, now);
-        assert_eq!(gathering.better_than(0, now), None, "nowhere is it better");
+        assert_eq!(gathering.better_than(0, true, now), None, "nowhere is it better");
         let later = now + KNOWN;
         learn(&gathering, 1, CROWDED, later);
-        assert_eq!(gathering.better_than(1, later), Some(0), "nobody has published there for long");
-        assert_eq!(gathering.better_than(0, later), None);
+        assert_eq!(gathering.better_than(1, true, later), Some(0), "nobody has published there for long");
+        assert_eq!(gathering.better_than(0, true, later), None);
+    }
+
+    #[test]
+    fn a_connection_with_many_events_a_turn_leaves_only_a_crowded_shard() {
+        let (gathering, now) = (Gathering::new(2), Instant::now());
+        learn(&gathering, 1, LIGHT, now);
+        let first_move = |events: usize| {
+            let mut stay = Stay::new(1, 0, now);
+            (0..2 * LOOK).find_map(|_| stay.answered(events, &gathering, now).moves_to)
+        };
+        assert_eq!([first_move(MANY as usize - 1), first_move(MANY as usize)], [Some(0), None]);
+        learn(&gathering, 1, CROWDED, now);
+        assert_eq!(first_move(MANY as usize), Some(0));
     }
 
     #[test]
@@ -215,8 +239,8 @@ mod tests {
         for lag in [50 * CROWDED, LIGHT / 2, 50 * CROWDED, CROWDED] {
             gathering.measured(0, lag, now);
         }
-        assert_eq!(gathering.better_than(1, now), Some(0));
-        assert_eq!(gathering.better_than(0, now), None);
+        assert_eq!(gathering.better_than(1, true, now), Some(0));
+        assert_eq!(gathering.better_than(0, true, now), None);
     }
 
     #[test]
@@ -234,7 +258,7 @@ mod tests {
         let first_move = |moves, later| {
             learn(&gathering, 1, LIGHT, now + later);
             let mut stay = Stay::new(1, moves, now);
-            (1..=LOOK).find(|_| stay.answered(&gathering, now + later).moves_to.is_some())
+            (1..=LOOK).find(|_| stay.answered(1, &gathering, now + later).moves_to.is_some())
         };
         assert_eq!(first_move(0, Duration::ZERO), Some(LOOK));
         assert_eq!([first_move(1, REST - US), first_move(1, REST)], [None, Some(LOOK)]);

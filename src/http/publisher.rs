@@ -168,7 +168,7 @@ impl Publisher<'_> {
     /// Answers what was decoded, and prepares to wait for more.
     async fn go_on(&mut self, next: Next) -> Option<End> {
         if self.turn.has_requests() {
-            self.turn.append().await;
+            let events = self.turn.append().await;
             let now = Instant::now();
             let is_last = self.turn.answer(now);
             if let Err(end) = self.send().await {
@@ -178,7 +178,7 @@ impl Publisher<'_> {
                 return Some(if self.begun.is_empty() { End::Over } else { End::Linger });
             }
             self.wait = Wait::Idle(now);
-            if let Some(shard) = self.look_round(now) {
+            if let Some(shard) = self.look_round(events, now) {
                 return Some(End::Moves(shard));
             }
         }
@@ -197,9 +197,9 @@ impl Publisher<'_> {
     }
 
     /// Whether the connection goes on on another shard, which it does between two requests.
-    fn look_round(&mut self, now: Instant) -> Option<usize> {
+    fn look_round(&mut self, events: usize, now: Instant) -> Option<usize> {
         let (gathering, shard) = (&self.api.gathering, self.stay.shard());
-        let look = self.stay.answered(gathering, now);
+        let look = self.stay.answered(events, gathering, now);
         if look.measures {
             tokio::task::spawn_local(measure_lag(gathering.clone(), shard));
         }

@@ -3,7 +3,7 @@
 use crate::auth::{AuthError, bare_token};
 use crate::handlers::room_access::JoinError;
 use crate::handlers::session_start::Attempt;
-use crate::handlers::{backend_calls, resume, room_access, rule_runner, session_start};
+use crate::handlers::{backend_calls, lifecycle_rules, resume, room_access, session_start};
 use crate::http::answer::{Reply, error, no_store, noted, overloaded, refused};
 use crate::http::body::Answer;
 use crate::http::caller::Caller;
@@ -26,7 +26,7 @@ use crate::presence::local::Reservation;
 use crate::protocol::sse;
 use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
 use crate::session::connection_limiter::ClientKind;
-use crate::session::outbox::Frame;
+use crate::session::frame::Frame;
 use crate::session::recovery::NotRecovered;
 use crate::session::replay::Replay;
 use crate::transport::sse::SseBody;
@@ -136,7 +136,7 @@ pub async fn serve(
         backfill::pass_filled(local).await;
     }
     begin(local, key, session, (&rooms, &by), since, &mut reserved);
-    rule_runner::run_connection(local, session, MAIN_NAMESPACE).await;
+    lifecycle_rules::run_connection(local, session, MAIN_NAMESPACE).await;
     stream(body)
 }
 

@@ -10,7 +10,7 @@ use crate::protocol::websocket::{FrameReader, Opcode, accept_key, push_frame};
 use crate::session::accepted::ClientStream;
 use crate::session::connection::{Connection, Link};
 use crate::session::connection_limiter::Permit;
-use crate::session::outbox::Frame;
+use crate::session::frame::Frame;
 use crate::transport::handshake::WebSocketHandshake;
 use crate::transport::{polling, upgrade as takeover, websocket};
 use bytes::Bytes;

@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 /// Probes that may wait. Health checks send a few at a time.
 const MAX_PROBES: usize = 10_000;
 
-/// Batches that one append delivers before it leaves the rest to its thread's next turn, or to [`EventLog::run`].
+/// Batches that one append delivers before it leaves the rest to [`EventLog::run`].
 const MAX_ROUNDS: usize = 4;
 
 /// Bytes of events that wait for the end of a turn of a shard's thread. More are delivered at once.
@@ -138,35 +138,23 @@ impl MemoryLog {
 
     /// Delivers what waits, on the caller's thread, as far as the sink has room.
     fn move_tail(&self) {
-        // A shard's thread goes on with its next turn, without waking another.
-        if self.move_some() && !shard_tail::wake() {
-            self.waiting.notify_one();
-        }
-    }
-
-    /// Delivers a few batches. `true`: others go on appending, and whoever called this has to see to the rest.
-    fn move_some(&self) -> bool {
         for _ in 0..MAX_ROUNDS {
             // The holder of the tail looks once more after it released it, so nothing is left behind.
             if self.state().queue.is_empty() {
-                return false;
+                return;
             }
-            let Ok(tail) = self.tail.try_lock() else { return false };
-            let Some(sink) = tail.as_ref() else {
-                self.waiting.notify_one();
-                return false;
-            };
+            let Ok(tail) = self.tail.try_lock() else { return };
+            let Some(sink) = tail.as_ref() else { return self.waiting.notify_one() };
             let (batch, bytes, position) = self.take();
             match sink.try_deliver(batch) {
                 Ok(()) => sink.advanced_to(Line::CONTROL, position),
                 Err(batch) => {
                     self.put_back(batch, bytes);
-                    self.waiting.notify_one();
-                    return false;
+                    return self.waiting.notify_one();
                 }
             }
         }
-        true
+        self.waiting.notify_one();
     }
 
     /// Everything that waits, its bytes, and the position up to which that is everything.
@@ -287,8 +275,7 @@ impl EventLog for MemoryLog {
     }
 
     fn run_appender(self: Arc<Self>, _shard: usize) -> BoxFuture<'static, ()> {
-        let last = self.clone();
-        Box::pin(shard_tail::run(move || self.move_some(), move || last.move_tail()))
+        Box::pin(shard_tail::run(move || self.move_tail()))
     }
 
     fn status(&self) -> LogStatus {
@@ -402,52 +389,5 @@ mod tests {
         assert_eq!(delivered(), 6, "the last turn has an end");
         append(draft(None));
         assert_eq!(delivered(), 7);
-    }
-    /// A sink during whose deliveries another thread appends, so many times.
-    struct Busy {
-        log: Arc<MemoryLog>,
-        left: Mutex<usize>,
-    }
-
-    impl Sink for Busy {
-        fn reset(&self, _: Snapshot) {}
-
-        fn deliver(&self, _: Batch) -> BoxFuture<'_, ()> {
-            unreachable!("this sink always has room")
-        }
-
-        fn try_deliver(&self, _: Batch) -> Result<(), Batch> {
-            let mut left = self.left.lock();
-            if *left > 0 {
-                *left -= 1;
-                self.log.append_each(std::iter::once(draft(None)), &mut Vec::new());
-            }
-            Ok(())
-        }
-
-        fn advanced_to(&self, _: Line, _: Position) {}
-    }
-
-    #[tokio::test]
-    async fn a_shards_thread_has_other_turns_while_others_go_on_appending() {
-        let log = MemoryLog::new(MemoryLimits::default());
-        let sink = Arc::new(Busy { log: log.clone(), left: Mutex::new(10 * MAX_ROUNDS) });
-        *log.tail.try_lock().unwrap() = Some(sink.clone());
-        let left = || *sink.left.lock();
-        let task = tokio::spawn(log.clone().run_appender(0));
-        tokio::task::yield_now().await;
-        assert!(log.append_now(&mut vec![draft(None)], &mut Vec::new()));
-        tokio::task::yield_now().await;
-        assert_eq!(left(), 9 * MAX_ROUNDS, "this task has its turn in between");
-        while left() > 0 {
-            tokio::task::yield_now().await;
-        }
-        *sink.left.lock() = 2 * MAX_ROUNDS;
-        assert!(log.append_now(&mut vec![draft(None)], &mut Vec::new()));
-        task.abort();
-        assert!(task.await.unwrap_err().is_cancelled());
-        assert_eq!(left(), MAX_ROUNDS, "the last turn has an end");
-        let rest = tokio::time::timeout(Duration::from_secs(30), log.waiting.notified()).await;
-        assert!(rest.is_ok(), "which another thread sees to");
     }
 }

@@ -4,38 +4,41 @@
 //! where it acknowledged something on the other line a moment ago that concerns the same partition. It may name only what
 //! was acknowledged before, so entries never wait for each other in a circle.
 //!
-//! A position here has no epoch, since all that it can change is order. Where a line was emptied, replaced, or fell back to an
-//! old replica, a node forgets what it had acknowledged there (`Lines::forget`) as soon as it notices, within about a second.
-//! What was written until then can name a position that the line never comes to: it is waited for once, a second at most, and
-//! counted. If the line's ids went back, a reader that has not noticed may hold a position of before for one that is later, and
-//! not wait: sessions of a line that lost entries get a gap signal then, and where the stream was only renewed, order with other
-//! lines is not promised around that. A replay compares positions only to choose which line goes on: it leaves nothing out, and
-//! where lines seem to wait for each other, the event that was accepted first comes.
+//! Where a line was emptied, replaced, or fell back to an old replica, a node forgets what it had acknowledged there
+//! (`Lines::forget`) as soon as it notices, within about a second. What was written until then can name a position that the line
+//! never comes to: it is waited for once, a second at most, and counted. A reader waits by position alone, because it may be the
+//! one that has not noticed. If the line's ids went back, it may hold a position of before for one that is later, and not wait:
+//! sessions of a line that lost entries get a gap signal then, and where the stream was only renewed, order with other lines is
+//! not promised around that.
+//!
+//! A replay compares positions only to choose which line goes on: it leaves nothing out. Where ids went back, an entry from before
+//! can seem to come after what was published behind it on the line's new stream, which names the entry in turn. There the
+//! epochs decide: positions of another one count less than those of the line's own.
 
-use crate::model::offset::Position;
+use crate::model::offset::{Epoch, Offset, Position};
 use crate::model::partition::{Line, Partitions};
 use std::fmt::Write as _;
 
 /// Bytes of the longest field: one position for each line.
-const MAX_BYTES: usize = (Partitions::MAX as usize + 1) * 44;
+const MAX_BYTES: usize = (Partitions::MAX as usize + 1) * 53;
 
 /// Positions on other lines, at most one on each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct After(Vec<(Line, Position)>);
+pub struct After(Vec<Offset>);
 
 impl After {
     /// Adds a position.
-    pub fn add(&mut self, line: Line, position: Position) {
-        self.0.push((line, position));
+    pub fn add(&mut self, offset: Offset) {
+        self.0.push(offset);
     }
 
     /// The field's value; `None` where nothing comes before.
     pub fn text(&self) -> Option<String> {
         let mut text = String::new();
-        for (line, position) in &self.0 {
+        for Offset { epoch, position, line } in &self.0 {
             let comma = if text.is_empty() { "" } else { "," };
             // Writing to a `String` cannot fail.
-            let _ = write!(text, "{comma}{line}:{position}");
+            let _ = write!(text, "{comma}{line}:{position}@{:x}", epoch.0);
         }
         (!text.is_empty()).then_some(text)
     }
@@ -46,7 +49,11 @@ impl After {
         let one = |item: &str| {
             let (line, position) = item.split_once(':')?;
             let line = line.bytes().all(|digit| digit.is_ascii_digit()).then(|| line.parse().ok()).flatten()?;
-            Some((Line::new(line)?, Position::parse(position)?))
+            let (position, epoch) = match position.split_once('@') {
+                None => (position, Epoch::default()),
+                Some((position, epoch)) => (position, generation(epoch)?),
+            };
+            Some(Offset { epoch, position: Position::parse(position)?, line: Line::new(line)? })
         };
         let text = std::str::from_utf8(text).ok().filter(|text| text.len() <= MAX_BYTES);
         Self(text.and_then(|text| text.split(',').map(one).collect()).unwrap_or_default())
@@ -54,10 +61,11 @@ impl After {
 
     /// Comes also after this.
     pub fn join(&mut self, other: &Self) {
-        for (line, position) in other.iter() {
-            match self.0.iter_mut().find(|(known, _)| *known == line) {
-                Some((_, known)) => *known = position.max(*known),
-                None => self.0.push((line, position)),
+        for offset in other.iter() {
+            match self.0.iter_mut().find(|known| known.line == offset.line) {
+                Some(known) if known.position < offset.position => *known = offset,
+                Some(_) => {}
+                None => self.0.push(offset),
             }
         }
     }
@@ -69,7 +77,7 @@ impl After {
 
     /// Bytes of memory.
     pub fn size(&self) -> usize {
-        size_of::<Self>() + self.0.capacity() * size_of::<(Line, Position)>()
+        size_of::<Self>() + self.0.capacity() * size_of::<Offset>()
     }
 
     /// Whether nothing comes before.
@@ -78,9 +86,14 @@ impl After {
     }
 
     /// The positions.
-    pub fn iter(&self) -> impl Iterator<Item = (Line, Position)> {
+    pub fn iter(&self) -> impl Iterator<Item = Offset> {
         self.0.iter().copied()
     }
+}
+
+fn generation(text: &str) -> Option<Epoch> {
+    let plain = !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+    plain.then(|| u32::from_str_radix(text, 16).ok().map(Epoch)).flatten()
 }
 
 #[cfg(test)]
@@ -92,11 +105,26 @@ mod tests {
         let line = |number| Line::new(number).unwrap();
         let mut after = After::default();
         assert_eq!((after.text(), after.clone().boxed()), (None, None));
-        after.add(Line::CONTROL, Position { ms: 5, seq: 1 });
-        after.add(line(64), Position { ms: u64::MAX, seq: u64::MAX });
-        assert_eq!(after.text().unwrap(), "0:5-1,64:18446744073709551615-18446744073709551615");
+        let on =
+            |number, ms, seq, epoch| Offset { epoch: Epoch(epoch), position: Position { ms, seq }, line: line(number) };
+        after.add(on(0, 5, 1, 0xab));
+        after.add(on(64, u64::MAX, u64::MAX, u32::MAX));
+        assert_eq!(after.text().unwrap(), "0:5-1@ab,64:18446744073709551615-18446744073709551615@ffffffff");
         assert_eq!(After::parse(after.text().unwrap().as_bytes()), after);
-        for bad in ["", "0", "0:5", "65:1-1", "+1:1-1", "0:1-1,", "0:1-1;1:1-1", "a:1-1", &"1:1-1,".repeat(10_000)] {
+        assert_eq!(After::parse(b"0:5-1"), After(vec![on(0, 5, 1, 0)]));
+        for bad in [
+            "",
+            "0",
+            "0:5",
+            "65:1-1",
+            "+1:1-1",
+            "0:1-1,",
+            "0:1-1;1:1-1",
+            "a:1-1",
+            "0:1-1@",
+            "0:1-1@+1",
+            &"1:1-1,".repeat(10_000),
+        ] {
             assert_eq!(After::parse(bad.as_bytes()), After::default(), "{bad}");
         }
     }

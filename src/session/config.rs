@@ -1,7 +1,7 @@
 //! `[socketio]` and `[limits]`.
 
 use crate::auth::MAX_TOKEN;
-use crate::budget::accounts::{AccountLimits, OwnerLimits};
+use crate::budget::account::{AccountLimits, OwnerLimits};
 use crate::budget::machine;
 use crate::budget::pace::Pace;
 use crate::session::bucket::Rate;

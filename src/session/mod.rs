@@ -10,6 +10,7 @@ pub mod connection;
 pub mod connection_limiter;
 pub mod cut;
 pub mod forwarded;
+pub mod frame;
 pub mod keys;
 pub mod lines;
 pub mod outbox;
@@ -60,7 +61,7 @@ pub struct Session {
     pub lines: Option<Box<SessionLines>>,
     /// When its token ends, on the shard's clock.
     pub expires: Option<Millis>,
-    /// The last stored event that was put into its outbox.
+    /// The last stored event that was put into its outbox, or [`parked::UNPROVABLE`].
     pub last: Position,
     /// How often it was resumed on another connection. Of two records, the one with more moves is right.
     pub moves: u32,
@@ -109,6 +110,13 @@ impl Session {
         self.last = offset.position;
         if let Some(lines) = &mut self.lines {
             lines.last = offset.line;
+        }
+    }
+
+    /// The same, of an event that it had missed. It may be one that its client has by another connection.
+    pub fn note_replayed(&mut self, offset: Offset) {
+        if self.last != parked::UNPROVABLE {
+            self.note_last(offset);
         }
     }
 

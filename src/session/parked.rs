@@ -15,6 +15,9 @@ use std::sync::Arc;
 /// Claims of so many bytes are kept: they take hardly more than what replaces them.
 const SHORT_CLAIMS: usize = 128;
 
+/// For [`Parked::last`]: no place that a client names proves that it has the last event.
+pub const UNPROVABLE: Position = Position { ms: u64::MAX, seq: u64::MAX };
+
 /// What a resume needs.
 #[derive(Clone, Debug)]
 pub struct Parked {
@@ -34,7 +37,7 @@ pub struct Parked {
     pub changes: Changes,
     /// Where it began: the resume point of a client that received nothing yet.
     pub start: Place,
-    /// The last stored event that was sent to it.
+    /// The last stored event that was sent to it, or [`UNPROVABLE`].
     pub last: Position,
     /// Its line.
     pub last_line: Line,
@@ -48,7 +51,8 @@ pub struct Parked {
 impl Parked {
     /// Where the client continues, given the place it names. Between the last event that it was sent and the moment its
     /// connection was lost there was no event for it. `None`: it does not name a partition that the session came to so long
-    /// ago that it is not known where that was.
+    /// ago that it is not known where that was. Partitions that only the client names are in the place too: a command may have
+    /// brought the session there after this was written.
     pub fn resume_from(&self, named: Option<&Place>) -> Option<Place> {
         let mut place = Place::default();
         for at in self.at.offsets() {
@@ -61,6 +65,8 @@ impl Parked {
                 (None, named) => named?,
             });
         }
+        let only_named = |named: &Offset| self.at.on(named.line).is_none();
+        named.iter().flat_map(|named| named.offsets()).filter(only_named).for_each(|named| place.set(named));
         if self.has_all(named, &place) {
             for at in self.at.offsets() {
                 if let Some(known) = place.on(at.line).filter(|known| known.epoch == at.epoch) {
@@ -79,6 +85,16 @@ impl Parked {
         let is_own = named.is_none_or(|named| named.lines().partitions().all(|line| lines.contains(line)));
         let has_last = place.on(self.last_line).is_some_and(|offset| offset.position >= self.last);
         has_last && (is_own || self.last == Position::default())
+    }
+
+    /// It is taken up to continue from here. Of two connections that resume it from one offset, the client may listen to the
+    /// one that is served first, and name a place that it got there, in an order between lines that the second one does not
+    /// have. Until the second one brings something new, that place says of no line what the client has on the others.
+    pub fn note_resumed(&mut self, after: &Place) {
+        let has_all = self.at.offsets().all(|at| after.on(at.line) == Some(at));
+        if self.moves > 0 && !has_all && !self.at.lines().is_empty() {
+            self.last = UNPROVABLE;
+        }
     }
 
     /// Where a line began to bring events to it. A place of an earlier moment does not name a partition that came later.
@@ -244,9 +260,44 @@ mod tests {
         let (own, publisher) =
             (place(&[on(0, 20), on(1, 6), on(2, 9)]), place(&[on(0, 20), on(1, 6), on(2, 9), on(3, 1)]));
         assert_eq!(from(&parked, &own), parked.at, "it got the last event");
-        assert_eq!(from(&parked, &publisher), own, "it knows of the last event");
+        assert_eq!(from(&parked, &publisher), publisher, "it knows of the last event");
         let quiet = Parked { last: Position::default(), ..parked };
-        assert_eq!(from(&quiet, &publisher), quiet.at, "nothing was sent");
+        assert_eq!(from(&quiet, &publisher).only(own.lines()), quiet.at, "nothing was sent");
+    }
+
+    #[test]
+    fn who_is_served_twice_from_one_offset_is_believed_line_by_line() {
+        let on = |number, ms| Offset { line: Line::new(number).unwrap(), ..offset(7, ms) };
+        let place = |offsets: [Offset; 2]| {
+            let mut place = Place::default();
+            offsets.into_iter().for_each(|offset| place.set(offset));
+            place
+        };
+        let once = Parked {
+            start: place([on(0, 10), on(1, 10)]),
+            last: at(40),
+            last_line: Line::CONTROL,
+            at: place([on(0, 50), on(1, 50)]),
+            ..parked()
+        };
+        // By the first connection it got what is at 40, and not yet 30 on line 1, which the second one brought before that.
+        let (first, named) = (place([on(0, 10), on(1, 10)]), place([on(0, 40), on(1, 20)]));
+        let mut twice = Parked { moves: 1, ..once.clone() };
+        twice.note_resumed(&first);
+        assert_eq!(twice.resume_from(Some(&named)), Some(named.clone()));
+        let mut again = once.clone();
+        again.note_resumed(&first);
+        assert_eq!(
+            again.resume_from(Some(&named)),
+            Some(again.at.clone()),
+            "no connection before it resumed the session"
+        );
+        let mut had_all = Parked { moves: 1, ..once };
+        had_all.note_resumed(&had_all.at.clone());
+        assert_eq!(had_all.last, at(40), "the one before had brought nothing more");
+        let mut of_one_line = Parked { moves: 1, ..parked() };
+        of_one_line.note_resumed(&offset(7, 15).into());
+        assert_eq!(of_one_line.last, parked().last);
     }
 
     #[test]

@@ -96,7 +96,8 @@ impl From<Gap> for Lost {
 
 /// The cursor with which a session gets what it missed in (`after`, `here`] of each of its lines, each event by the rooms that
 /// the session was in just then: those it joined and left itself, and those that the backend changed while no node had the
-/// session. `after` names the lines of `parked.at`. Afterwards `parked` is the session as of `here`.
+/// session. `after` names the lines of `parked.at`, and where the client is on others, to which a command may bring the session.
+/// Afterwards `parked` is the session as of `here`.
 ///
 /// # Errors
 /// When it cannot be proven that the window has all of that.
@@ -109,7 +110,7 @@ pub fn take_up(
 ) -> Result<Replay, Lost> {
     let own = [parked.id.to_string().into(), EVERYBODY.into()];
     let mut lines = Vec::new();
-    for after in after.offsets() {
+    for after in after.offsets().filter(|after| parked.at.on(after.line).is_some()) {
         let here = here.on(after.line).ok_or(Gap::ForeignEpoch)?;
         provable_on(window, here, after, namespace, &own)?;
         if parked.at.on(after.line).is_some_and(|at| at.position > here.position) {
@@ -118,9 +119,20 @@ pub fn take_up(
         }
         lines.push(missed_on(parked, window, namespace, after)?);
     }
-    apply_commands(parked, window, here, namespace, &mut lines)?;
+    apply_commands(parked, window, (after, here), namespace, &mut lines)?;
     parked.at = here.only(lines.iter().map(|line| line.after.line).collect());
     Ok(Replay::new(&parked.id, lines, here))
+}
+
+/// Where a session continues on a line that it came to at `begun`: its client may have received more there already, over a node
+/// that died before it wrote that the session was there.
+fn received_on(begun: Offset, here: &Place, named: Option<Offset>) -> Result<Offset, Gap> {
+    match named {
+        None => Ok(begun),
+        Some(named) if named.epoch != begun.epoch => Err(Gap::ForeignEpoch),
+        Some(named) if here.on(named.line).is_none_or(|here| named.position > here.position) => Err(Gap::Future),
+        Some(named) => Ok(Offset { position: begun.position.max(named.position), ..begun }),
+    }
 }
 
 /// What the session missed of one line, by its own changes of rooms.
@@ -135,7 +147,10 @@ fn missed_on(parked: &Parked, window: &impl RecentLog, namespace: &str, after: O
 /// Whether the window has what a room had on a line since it was joined.
 fn covered(window: &impl RecentLog, namespace: &str, change: &Change, line: Offset) -> Result<(), Gap> {
     match change.on(line.line).filter(|_| change.joined) {
-        Some(position) => window.covers(Offset { position, ..line }, namespace, std::slice::from_ref(&change.room)),
+        Some(position) => {
+            let since = Offset { position: position.max(line.position), ..line };
+            window.covers(since, namespace, std::slice::from_ref(&change.room))
+        }
         None => Ok(()),
     }
 }
@@ -144,7 +159,7 @@ fn covered(window: &impl RecentLog, namespace: &str, change: &Change, line: Offs
 fn apply_commands(
     parked: &mut Parked,
     window: &impl RecentLog,
-    here: &Place,
+    (after, here): (&Place, &Place),
     namespace: &str,
     lines: &mut Vec<Missing>,
 ) -> Result<(), Lost> {
@@ -153,7 +168,7 @@ fn apply_commands(
     let commands = window.commands(parked.at.control())?;
     // The last change in each partition: the changes of a session are in the same order on all lines.
     let mut noted = parked.at.clone();
-    for (after, command) in commands.into_iter().take_while(|(after, _)| *after <= here.control().position) {
+    for (position, command) in commands.into_iter().take_while(|(position, _)| *position <= here.control().position) {
         let before = parked.rooms.clone();
         if !command.apply(subject, &mut parked.rooms) {
             return Err(Lost::Disconnected);
@@ -163,11 +178,12 @@ fn apply_commands(
                 Line::CONTROL => None,
                 line => Some(where_issued(&command, window.filled_up_to(line), &noted, here.on(line))?),
             };
-            let change = Change { after, partition, room: room.clone(), joined };
+            let change = Change { after: position, partition, room: room.clone(), joined };
             if let Some(partition) = partition {
                 noted.set(partition);
                 if lines.iter().all(|known| known.after.line != partition.line) {
-                    lines.push(Missing { after: partition, rooms: Vec::new(), changes: Vec::new() });
+                    let after = received_on(partition, here, after.on(partition.line))?;
+                    lines.push(Missing { after, rooms: Vec::new(), changes: Vec::new() });
                 }
             }
             for known in lines.iter_mut().filter(|known| change.on(known.after.line).is_some()) {

@@ -15,6 +15,7 @@ use crate::model::offset::{Offset, Position};
 use crate::model::partition::{Line, Partitions};
 use crate::model::place::Place;
 use crate::session::changes::Change;
+use crate::session::parked::UNPROVABLE;
 use crate::session::replay::line::LineReplay;
 
 pub use step::{Missed, Missing, Step};
@@ -25,6 +26,8 @@ pub struct Replay {
     own: Id,
     /// The control line's first.
     lines: Vec<LineReplay>,
+    /// Some of what the session missed was no longer kept, and the cursor went past it.
+    has_lost: bool,
 }
 
 impl Replay {
@@ -34,7 +37,7 @@ impl Replay {
             let begun = here.on(missing.after.line).map_or(missing.after.position, |here| here.position);
             LineReplay::new(own, missing, begun)
         };
-        Self { own: *own, lines: missing.into_iter().map(line).collect() }
+        Self { own: *own, lines: missing.into_iter().map(line).collect(), has_lost: false }
     }
 
     /// For a session that has had these rooms since `after`.
@@ -106,12 +109,15 @@ impl Replay {
         self.lines.iter().all(|line| is_over(line, here))
     }
 
-    /// Any event up to where its shard is may be the last for the session, where it is behind: that of a line on which no
-    /// client can be yet.
-    pub fn last_possible(&self, here: &Place) -> (Line, Position) {
-        let behind = self.lines.iter().find(|line| !is_over(line, here)).or(self.lines.first());
-        let last = behind.and_then(|line| here.on(line.after().line)).unwrap_or(here.control());
-        (last.line, last.position)
+    /// The last event for the session, where that is not the last that was queued. While it is behind, any event up to where
+    /// its shard is may be: that of a line on which its client cannot be yet. With a gap, no event is.
+    pub fn last_possible(&self, here: &Place) -> Option<(Line, Position)> {
+        if self.has_lost {
+            return Some((Line::CONTROL, UNPROVABLE));
+        }
+        let behind = self.lines.iter().find(|line| !is_over(line, here))?;
+        let last = here.on(behind.after().line).unwrap_or(here.control());
+        Some((last.line, last.position))
     }
 
     /// Bytes that it holds, near enough for limits.
@@ -126,10 +132,12 @@ impl Replay {
         if !self.lines.iter().all(is_current) {
             return Step::Reset;
         }
-        match &mut self.lines[..] {
+        let step = match &mut self.lines[..] {
             [line] => line.step(log, here.on(line.after().line).unwrap_or_default(), namespace, max),
             lines => merge::step(lines, log, here, namespace, max),
-        }
+        };
+        self.has_lost |= matches!(step, Step::Lost { .. });
+        step
     }
 
     fn find(&self, line: Line) -> Option<usize> {

@@ -6,7 +6,7 @@ use crate::model::refusal::Refusal;
 use crate::model::transport::Protocol;
 use crate::protocol::{plain_ws, sse, websocket};
 use crate::session::connection::{ConnectionKey, Link};
-use crate::session::outbox::Frame;
+use crate::session::frame::Frame;
 use crate::shard::hub::Hub;
 use bytes::Bytes;
 use std::time::Duration;

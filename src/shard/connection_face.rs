@@ -1,7 +1,7 @@
 //! What code outside the shard does with a connection.
 
 use crate::auth::Identity;
-use crate::budget::accounts::Refused;
+use crate::budget::account::Refused;
 use crate::model::close::CloseReason;
 use crate::model::id::Id;
 use crate::model::transport::Protocol;
@@ -9,7 +9,7 @@ use crate::protocol::socketio::Decoder;
 use crate::protocol::socketio_encode::Encoded;
 use crate::session::accepted::ClientStream;
 use crate::session::connection::{Connection, ConnectionKey, ConnectionUse, Link, SessionKey};
-use crate::session::outbox::Frame;
+use crate::session::frame::Frame;
 use crate::session::pending_packets::Inbound;
 use crate::session::polling::{PollAnswer, Polling};
 use crate::session::unproven::Ticket;

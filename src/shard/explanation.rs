@@ -2,27 +2,21 @@
 //! that clients do not wait for it.
 
 use crate::cluster::{ExplainedSession, TurnedAwayView};
-use crate::explain::decide::{EventFacts, Facts, Outcome};
-use crate::explain::history::{End, Ended, Reset, TurnedAway};
-use crate::explain::stamp::Stamp;
+use crate::explain::conclusion::concluded;
+use crate::explain::decide::{EventFacts, Facts};
+use crate::explain::history::{Ended, Reset, TurnedAway};
+use crate::explain::notes::{began_on, changes_in, floor_on, is_of_start, joined_at, refusal};
 use crate::explain::words;
 use crate::model::clock::unix_ms;
-use crate::model::close::CloseReason;
-use crate::model::millis::whole_millis;
 use crate::model::names::{EVERYBODY, Room};
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::{Offset, Position};
-use crate::model::partition::{Line, Partitions};
-use crate::model::place::Place;
+use crate::model::partition::Line;
 use crate::model::provenance::Provenance;
-use crate::model::session_note::SessionNote;
-use crate::model::transport::Protocol;
 use crate::session::Session;
 use crate::session::caller::with_caller;
-use crate::session::changes::{Change, Changes};
-use crate::session::connection::{ConnectionKey, SessionKey};
+use crate::session::connection::SessionKey;
 use crate::shard::face::Shard;
-use crate::shard::hub;
 use crate::shard::hub::Hub;
 use std::collections::BTreeMap;
 
@@ -45,6 +39,12 @@ pub struct Question {
 }
 
 impl Question {
+    /// What the event is, if one is asked about.
+    fn event_facts(&self) -> Option<EventFacts<'_>> {
+        let AskedEvent { offset, rooms, except } = self.event.as_ref()?;
+        Some(EventFacts { line: offset.line, position: offset.position, rooms, except })
+    }
+
     /// The line of the event. Where none is asked about, all lines answer the same.
     fn line(&self) -> Line {
         self.event.as_ref().map_or(Line::CONTROL, |event| event.offset.line)
@@ -96,13 +96,6 @@ pub fn keep_interesting(sessions: &mut Vec<ExplainedSession>) {
 }
 
 impl Shard {
-    /// Remembers that a client was not let in. `is_claimed`: its user is only what its refused token says.
-    pub fn note_turned_away(&self, user: &str, code: &'static str, is_claimed: bool) {
-        let mut hub = self.hub.borrow_mut();
-        let at = hub.stamp();
-        hub.history.turned_away(user, at, TurnedAway { code, is_claimed });
-    }
-
     /// What the shard knows of a user's sessions.
     pub async fn explain(&self, question: &Question) -> ShardExplanation {
         let mut answer = ShardExplanation::default();
@@ -145,122 +138,7 @@ impl Shard {
     }
 }
 
-/// How the rooms of a session changed.
-fn changes_in(notes: &[(Stamp, SessionNote)], partitions: Partitions) -> Vec<Change> {
-    let change = |(at, note): &(Stamp, SessionNote)| {
-        let (room, joined) = match note {
-            SessionNote::Joined { room, .. } => (room.clone(), true),
-            SessionNote::Left { room, .. } => (room.clone(), false),
-            _ => return None,
-        };
-        let line = Some(partitions.of(&room)).filter(|line| *line != Line::CONTROL);
-        let partition = line.map(|line| Offset { line, position: at.on(line), ..Offset::default() });
-        Some(Change { after: at.on(Line::CONTROL), partition, room, joined })
-    };
-    notes.iter().filter_map(change).collect()
-}
-
-/// Where a session began on a line. `start` names those of its first rooms.
-fn began_on(line: Line, start: &Place, notes: &[(Stamp, SessionNote)], is_lasting: bool) -> Position {
-    if let Some(start) = start.on(line) {
-        return start.position;
-    }
-    // One that is continued has begun before.
-    let is_continued = |note: &SessionNote| is_lasting && matches!(note, SessionNote::Resumed { room: None, .. });
-    match notes {
-        [(_, SessionNote::Began), (_, next), ..] if is_continued(next) => Position::default(),
-        [(at, SessionNote::Began), ..] => at.on(line),
-        _ => Position::default(),
-    }
-}
-
-/// After this position of a line all changes of rooms are known.
-fn floor_on(line: Line, changes: &Changes) -> Position {
-    changes.floor().on(line).unwrap_or_default().position
-}
-
-/// The last time that a session was refused this room.
-fn refusal(notes: &[(Stamp, SessionNote)], room: &Room) -> Option<(u64, String)> {
-    notes.iter().rev().find_map(|(at, note)| match note {
-        SessionNote::Refused { code, room: Some(refused) } if refused == room => Some((at.unix_ms, (*code).to_owned())),
-        _ => None,
-    })
-}
-
-/// The last time that a session joined this room after its start.
-fn joined_at(notes: &[(Stamp, SessionNote)], room: &Room) -> Option<u64> {
-    notes.iter().rev().find_map(|(at, note)| match note {
-        SessionNote::Joined { room: joined, .. } if joined == room => Some(at.unix_ms),
-        _ => None,
-    })
-}
-
-/// Whether such a room is a session's from its start on, unless it is left. The rooms of a stream do not change.
-fn is_of_start(by: Provenance, brought_later: bool, protocol: Option<Protocol>) -> bool {
-    match protocol {
-        Some(Protocol::Sse) => by != Provenance::Command,
-        _ => by.is_of_token() && !brought_later,
-    }
-}
-
 impl Hub {
-    /// Now, by the clock and in the log.
-    pub(super) fn stamp(&self) -> Stamp {
-        Stamp::new(unix_ms(), &self.position)
-    }
-
-    /// Remembers a session that is about to end.
-    pub(super) fn remember_end(&mut self, key: SessionKey, reason: CloseReason) {
-        let Some(session) = self.sessions.get(key) else { return };
-        let Some(user) = session.identity.user.as_ref().filter(|_| self.history.is_on()) else { return };
-        let user: Box<str> = user.as_str().into();
-        let (at, connection_key) = (self.stamp(), session.connection);
-        let connection = self.connections.get(connection_key);
-        let resumable = session.pid.is_some() && hub::recoverable(reason) && self.context.recovery_on();
-        let window = whole_millis(self.context.recovery.window);
-        let lines = self.context.window.partitions().lines().len();
-        // A connection that goes on writes what waits, also for a session that has left it.
-        let closes = connection.filter(|connection| {
-            let is_last = connection.sessions.len() == 1;
-            connection.closing.is_some()
-                || is_last && matches!(reason, CloseReason::Disconnected | CloseReason::Revoked)
-        });
-        let ended = Ended {
-            id: session.id,
-            namespace: session.namespace,
-            protocol: connection.map(|connection| connection.protocol),
-            transport: connection.map(|connection| connection.link.transport()),
-            address: connection.map(|connection| connection.permit.peer()),
-            since_ms: session.since_ms,
-            began: session.start(),
-            end: End {
-                resumable_until_ms: resumable.then(|| at.unix_ms + window),
-                at,
-                reason,
-                behind: self.cursor(key).map(|cursor| Box::new(cursor.place(&self.position))),
-                unsent_from: closes.map(|connection| connection.outbox.first_events(0, lines)).unwrap_or_default(),
-                lost_from: Vec::new(),
-            },
-            rooms: self.rooms.memberships(key).map(|(room, by)| (room.clone(), by)).collect(),
-            changes: session.pid.map(|_| session.changes.clone()),
-            brought_later: session.brought_later,
-            skipped: self.history.skipped_of(key),
-        };
-        self.history.ended(&user, ended, connection_key);
-    }
-
-    /// A closing connection's outbox is about to be dropped, but for its first frames.
-    pub(super) fn note_lost(&mut self, key: ConnectionKey, kept: usize) {
-        if !self.history.is_closing(key) {
-            return;
-        }
-        let connection = self.connections.get(key);
-        let lines = self.context.window.partitions().lines().len();
-        if let Some(lost) = connection.map(|connection| connection.outbox.first_events(kept, lines)) {
-            self.history.lost(key, &lost);
-        }
-    }
-
     fn explain_live(&self, key: SessionKey, session: &Session, question: &Question) -> ExplainedSession {
         let line = question.line();
         let (notes, forgotten) = self.history.notes_of(session.id);
@@ -295,17 +173,6 @@ impl Hub {
             notes: &notes,
             resets: &self.resets(),
         };
-        let namespace = self.context.namespaces.name(session.namespace);
-        let listing = session.identity.grants.listing(&question.room);
-        let settings = self.context.settings();
-        let decided_by = with_caller(session, namespace, |caller| {
-            let verdict = settings.rules.room(&question.room, caller);
-            match by {
-                Some(by) => words::inside(by, &verdict, listing),
-                None if *question.room == *id => "a session is always in the room of its own id".into(),
-                None => words::outside(&verdict, listing),
-            }
-        });
         let skipped = self.history.skipped_of(key);
         let since_start = by.is_some() && !changes.iter().any(|change| change.room == question.room);
         let explained = ExplainedSession {
@@ -320,13 +187,30 @@ impl Hub {
                 joined_at(&notes, &question.room).or_else(|| known.then_some(session.since_ms))
             }),
             by: by.map(|by| by.label().to_owned()),
-            decided_by,
+            decided_by: self.decided_by(session, question, by),
             refused: refusal(&notes, &question.room),
             outbox_bytes: connection.map_or(0, |connection| connection.outbox.bytes() as u64),
             volatile_skipped: (skipped.events > 0).then_some((skipped.events, skipped.last_ms)),
             ..ExplainedSession::default()
         };
-        concluded(explained, question, &facts)
+        concluded(explained, question.event_facts().as_ref(), &facts)
+    }
+
+    /// Why a live session is in the room, or is not.
+    fn decided_by(&self, session: &Session, question: &Question, by: Option<Provenance>) -> String {
+        let namespace = self.context.namespaces.name(session.namespace);
+        let listing = session.identity.grants.listing(&question.room);
+        let settings = self.context.settings();
+        with_caller(session, namespace, |caller| {
+            let verdict = settings.rules.room(&question.room, caller);
+            match by {
+                Some(by) => words::inside(by, &verdict, listing),
+                None if *question.room == *session.id.to_string() => {
+                    "a session is always in the room of its own id".into()
+                }
+                None => words::outside(&verdict, listing),
+            }
+        })
     }
 
     fn explain_ended(&self, session: &Ended, question: &Question) -> ExplainedSession {
@@ -377,56 +261,10 @@ impl Hub {
             volatile_skipped: (session.skipped.events > 0).then_some((session.skipped.events, session.skipped.last_ms)),
             ..ExplainedSession::default()
         };
-        concluded(explained, question, &facts)
+        concluded(explained, question.event_facts().as_ref(), &facts)
     }
 
     fn resets(&self) -> Vec<Reset> {
         self.history.resets().cloned().collect()
-    }
-}
-
-/// With what became of the event, or else whether it is in the room.
-fn concluded(session: ExplainedSession, question: &Question, facts: &Facts<'_>) -> ExplainedSession {
-    let Some(event) = &question.event else {
-        let (outcome, message) = match (facts.end, session.in_room) {
-            (Some(end), _) => {
-                let message =
-                    format!("it has ended, or lost its connection: {}. {}", end.reason.label(), end.reason.meaning());
-                return ExplainedSession {
-                    outcome: "ended".into(),
-                    outcome_ms: Some(end.at.unix_ms),
-                    message,
-                    ..session
-                };
-            }
-            (None, true) => ("in_room", format!("in the room: {}", session.decided_by)),
-            (None, false) => ("not_in_room", not_in_room(&session)),
-        };
-        let outcome_ms = if session.in_room { session.in_room_since_ms } else { session.refused.as_ref().map(|r| r.0) };
-        return ExplainedSession { outcome: outcome.into(), outcome_ms, message, ..session };
-    };
-    let Offset { line, position, .. } = event.offset;
-    let outcome = facts.outcome(&EventFacts { line, position, rooms: &event.rooms, except: &event.except });
-    let outcome_ms = match &outcome {
-        Outcome::Delivered(at) | Outcome::JoinedLater(at) => *at,
-        Outcome::Replayed(at) | Outcome::HadIt(at) => Some(*at),
-        Outcome::Dropped(_, at) | Outcome::Gap(_, at) | Outcome::LeftBefore(at, _) | Outcome::EndedBefore(_, at) => {
-            Some(*at)
-        }
-        Outcome::ConnectedLater => Some(facts.since_ms),
-        Outcome::NotInRoom => session.refused.as_ref().map(|(at, _)| *at),
-        Outcome::Waiting(_) | Outcome::Excepted(_) | Outcome::Unknown => None,
-    };
-    let message = match &outcome {
-        Outcome::NotInRoom => not_in_room(&session),
-        outcome => words::outcome(outcome),
-    };
-    ExplainedSession { outcome: outcome.label().into(), outcome_ms, message, ..session }
-}
-
-fn not_in_room(session: &ExplainedSession) -> String {
-    match &session.refused {
-        Some((_, code)) => format!("not in the room: its join was refused, {code}. {}", session.decided_by),
-        None => format!("not in the room: {}", session.decided_by),
     }
 }

@@ -5,6 +5,7 @@ use crate::model::clock::unix_ms;
 use crate::model::id::Id;
 use crate::session::Session;
 use crate::session::connection::{Connection, SessionKey};
+use crate::session::parked::UNPROVABLE;
 use crate::shard::face::Shard;
 use crate::shard::hub::Hub;
 use crate::shard::rooms::RoomKey;
@@ -115,7 +116,7 @@ impl Shard {
 
 /// By the log's clock; volatile events and answers are not among them.
 fn last_out(session: &Session) -> Option<u64> {
-    (session.last > session.start.position).then_some(session.last.ms)
+    (session.last > session.start.position && session.last != UNPROVABLE).then_some(session.last.ms)
 }
 
 impl Hub {

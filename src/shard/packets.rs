@@ -2,7 +2,7 @@
 
 use crate::auth::Identity;
 use crate::budget::Holding;
-use crate::budget::accounts::{OverLimit, Owner, Refused, Take, TooFast};
+use crate::budget::account::{OverLimit, Owner, Refused, Take, TooFast};
 use crate::model::millis::Millis;
 use crate::protocol::socketio::max_attached;
 use crate::session::connection::{Connection, ConnectionKey, SessionKey};

@@ -9,7 +9,7 @@ use crate::model::namespaces::NamespaceIndex;
 use crate::presence::local::WRITTEN_WITHIN;
 use crate::session::Session;
 use crate::session::connection::SessionKey;
-use crate::session::parked::Parked;
+use crate::session::parked::{Parked, UNPROVABLE};
 use crate::shard::face::Shard;
 use crate::shard::hub::Hub;
 use crate::shard::session_persister::SessionPersister;
@@ -67,7 +67,8 @@ impl Hub {
     /// What a resume needs of a live session.
     pub(super) fn park_form(&self, key: SessionKey, session: &Session) -> Parked {
         // It is not known which events a session that is behind has still to get. Any may be the last.
-        let behind = self.cursor(key).map(|cursor| cursor.last_possible(&self.position));
+        let behind = self.cursor(key).filter(|_| session.last != UNPROVABLE);
+        let behind = behind.and_then(|cursor| cursor.last_possible(&self.position));
         let (last_line, last) = behind.unwrap_or((session.last_line(), session.last));
         Parked {
             id: session.id,

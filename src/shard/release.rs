@@ -9,7 +9,7 @@ use crate::model::place::Place;
 use crate::session::Session;
 use crate::session::connection::{ConnectionKey, ConnectionUse, Link};
 use crate::session::parked::Parked;
-use crate::shard::delivery::take_all;
+use crate::shard::flush::take_all;
 use crate::shard::hub::Hub;
 
 /// A connection on its way to another node.

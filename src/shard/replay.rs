@@ -13,7 +13,7 @@ use crate::model::transport::Protocol;
 use crate::protocol::{plain_ws, sse, websocket};
 use crate::session::changes::Change;
 use crate::session::connection::{ConnectionKey, Link, SessionKey};
-use crate::session::outbox::Frame;
+use crate::session::frame::Frame;
 use crate::session::replay::{Missed, Replay, Step};
 use crate::session::timers::Heartbeat;
 use crate::shard::hub::Hub;
@@ -167,7 +167,7 @@ impl Hub {
             false => Vec::new(),
         };
         for Missed { event, room, is_late, place } in missed {
-            session.note_last(event.offset);
+            session.note_replayed(event.offset);
             if is_late {
                 self.flusher.note_delivery(connection.protocol);
             }

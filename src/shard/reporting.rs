@@ -11,8 +11,8 @@ use crate::model::session_note::SessionNote;
 use crate::model::transport::Protocol;
 use crate::refusals::Who;
 use crate::session::connection::{Connection, ConnectionKey, SessionKey};
-use crate::shard::delivery::GATHER_BYTES;
 use crate::shard::face::Shard;
+use crate::shard::flush::GATHER_BYTES;
 use crate::shard::hub::Hub;
 use std::slice;
 

@@ -1,6 +1,6 @@
 //! The settings of a node's shards that may change while it runs.
 
-use crate::budget::accounts::AccountLimits;
+use crate::budget::account::AccountLimits;
 use crate::rules::Rules;
 use crate::session::config::LimitsConfig;
 use arc_swap::{ArcSwap, Guard};

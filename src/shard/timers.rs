@@ -6,7 +6,7 @@ use crate::model::transport::Protocol;
 use crate::protocol::sse;
 use crate::protocol::websocket::{Opcode, push_frame};
 use crate::session::connection::{Connection, ConnectionKey, Link};
-use crate::session::outbox::Frame;
+use crate::session::frame::Frame;
 use crate::session::timers::{Due, Heartbeat};
 use crate::shard::hub::Hub;
 use bytes::Bytes;

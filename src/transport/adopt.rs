@@ -19,7 +19,7 @@ use crate::protocol::websocket::{FrameReader, Message, binary_frame, text_frame}
 use crate::session::accepted::ClientStream;
 use crate::session::connection::{Connection, ConnectionKey, Link};
 use crate::session::connection_limiter::Permit;
-use crate::session::outbox::Frame;
+use crate::session::frame::Frame;
 use crate::session::parked::Parked;
 use crate::session::recovery;
 use crate::transport::handshake::WebSocketHandshake;

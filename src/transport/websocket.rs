@@ -12,7 +12,7 @@ use crate::protocol::plain_ws;
 use crate::protocol::websocket::{FrameReader, Message, pong_frame};
 use crate::session::accepted::ClientStream;
 use crate::session::connection::ConnectionKey;
-use crate::session::outbox::Frame;
+use crate::session::frame::Frame;
 use crate::session::pending_packets::Inbound;
 use std::io::ErrorKind;
 use std::ops::ControlFlow;

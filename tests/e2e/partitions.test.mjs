@@ -336,6 +336,70 @@ suite("partitions", () => {
     }
   });
 
+  scenario("who breaks off in the middle of what was missed goes on there, on another node, with everything once and in the order of each room", async (s) => {
+    const store = await s.redis();
+    const nodes = await partitioned(s, store, 2);
+    const [a] = nodes;
+    const rooms = [`room:${isolated}`, `room:${NAMES.find((name) => name !== isolated)}`];
+    const [one, two] = rooms;
+    const balancer = await s.proxy(a);
+    const io = await s.io(balancer, { token: tokenFor("7"), ...WEBSOCKET }).connected();
+    await io.join(...rooms);
+    const stream = { token: tokenFor("9"), rooms };
+    const begun = await s.sse(a, stream).answered();
+    for (const room of rooms) await published(a, { room, event: "seen", data: 0 });
+    await until(() => io.argsOf("seen").length === 2 && begun.eventsOf("seen").length === 2, "both have seen it");
+    begun.close();
+    await recorded(store, ...rooms);
+    balancer.freeze();
+    const rounds = 60;
+    // More than the server writes at once.
+    const filler = "x".repeat(20_000);
+    for (let round = 0; round < rounds; round += 1) {
+      await published(a, { room: one, event: "a", data: { round, filler } });
+      await published(a, { rooms, event: "b", data: { round, filler } });
+      await published(a, { room: two, event: "c", data: { round, filler } });
+    }
+    const total = 3 * rounds;
+    const inOrder = (got, what) => {
+      for (const kinds of [["a", "b"], ["b", "c"]]) {
+        const own = got.filter(([event]) => kinds.includes(event)).map(([event, { round }]) => `${event}${round}`);
+        assert.deepEqual(own, Array.from({ length: rounds }, (_, round) => kinds.map((kind) => `${kind}${round}`)).flat(), what);
+      }
+    };
+
+    const missed = () => io.events.filter(({ name }) => "abc".includes(name)).map(({ name, args }) => [name, args[0]]);
+    const recovered = [];
+    io.socket.on("connect", () => recovered.push(io.socket.recovered));
+    const stops = [20, 70, 130, Infinity];
+    let broken = false;
+    io.socket.on("disconnect", () => (broken = false));
+    io.socket.onAny(() => {
+      if (broken || missed().length < stops[0]) return;
+      broken = true;
+      stops.shift();
+      balancer.target = nodes[stops.length % 2];
+      // What is on its way is lost. The client still takes what it has read.
+      io.socket.io.engine.transport.ws.terminate();
+    });
+    balancer.target = nodes[1];
+    balancer.cut();
+    await until(() => missed().length >= total, () => `all that Socket.IO missed; got ${missed().length} of ${total}`);
+    inOrder(missed(), "Socket.IO");
+    assert.deepEqual(recovered, [true, true, true, true]);
+
+    const events = [];
+    for (const [turn, stop] of [20, 50, 60, Infinity].entries()) {
+      const sse = s.sse(nodes[(turn + 1) % 2], { ...stream, headers: { "last-event-id": (events.at(-1) ?? begun.events.at(-1)).id } });
+      sse.request.on("response", (response) => response.on("data", () => sse.events.length >= stop && sse.close()));
+      await until(() => sse.events.length >= Math.min(stop, total - events.length), () => `turn ${turn}: ${events.length} and ${sse.events.length} of ${total}`);
+      sse.close();
+      events.push(...sse.events);
+    }
+    inOrder(events.map(({ name, data }) => [name, JSON.parse(data).data ?? JSON.parse(data)]), "a stream");
+    assert.equal(events.length, total);
+  });
+
   scenario("the page's function agrees with the vectors", async () => {
     const page = fs.readFileSync(path.join(ROOT, "docs/scaling.md"), "utf8");
     const code = /```python\n([^]*?)```/.exec(page)[1];

@@ -26,6 +26,9 @@ pub(crate) struct Client {
     rooms: BTreeMap<Room, Option<String>>,
     /// `/ws`: rooms whose join was answered on this connection.
     joined: Vec<Room>,
+    /// `/ws`: joins without an answer on this connection. Only the last answer says where the client is in the room now: it may
+    /// have left between two of them.
+    unanswered: BTreeMap<Room, usize>,
     /// `/ws`: rooms that it joined anew on this connection, some with the offset of a publish, which is then the start of what
     /// it is to get.
     anew: BTreeMap<Room, Option<Place>>,
@@ -40,12 +43,14 @@ impl Client {
             (0..rng.random_range(1..3)).for_each(|_| drop(rooms.insert(room(rng.random_range(0..5)), None)));
         }
         let (conn, session, pid, offset, buffer, joined) = (None, None, None, None, Vec::new(), Vec::new());
-        Self { kind, conn, session, pid, offset, buffer, rooms, joined, anew: BTreeMap::new() }
+        let (unanswered, anew) = (BTreeMap::new(), BTreeMap::new());
+        Self { kind, conn, session, pid, offset, buffer, rooms, joined, unanswered, anew }
     }
 
     fn gone(&mut self, forget_buffer: bool) {
         (self.conn, self.session) = (None, None);
         self.joined.clear();
+        self.unanswered.clear();
         self.anew.clear();
         if forget_buffer {
             self.buffer.clear();
@@ -72,7 +77,7 @@ impl World {
         }
         let Some(node) = self.any_up() else { return };
         // The server may see two handshakes: the client has given up one of them and waits for the other.
-        let copies = if self.chance(100) { 2 } else { 1 };
+        let copies = if self.chance(100 + self.rules.more_handshakes) { 2 } else { 1 };
         let real = self.rng.random_range(0..copies);
         for copy in 0..copies {
             let id = self.next_serial();
@@ -128,11 +133,17 @@ impl World {
             who.rooms.insert(chosen.clone(), None);
             let is_new = !who.anew.contains_key(&chosen);
             let (text, start) = if is_new { self.answer_of_a_publish().unzip() } else { (None, None) };
+            self.note(|| format!("client {client} is to join {chosen} since {text:?}"));
             since = text;
             self.clients[client].anew.insert(chosen.clone(), start);
         }
         self.oracle.asks(client, &chosen);
-        self.send(id, Up::Join { room: chosen, since });
+        self.send_join(client, id, chosen, since);
+    }
+
+    fn send_join(&mut self, client: usize, id: u64, room: Room, since: Option<String>) {
+        *self.clients[client].unanswered.entry(room.clone()).or_default() += 1;
+        self.send(id, Up::Join { room, since });
     }
 
     fn leave_some(&mut self, client: usize, id: u64) {
@@ -206,10 +217,12 @@ impl World {
         let serial: u64 = event.draft.event.parse().expect("serials are names");
         let Some(fact) = self.facts.get(&serial) else { return };
         let fact = Fact::clone(fact);
+        let conn = self.clients[client].conn.and_then(|conn| self.wires.get(&conn));
+        let Some(node) = conn.map(|conn| self.nodes[conn.node].name) else { return };
         if self.clients[client].kind != Kind::PlainWs {
-            return self.oracle.got(&(client, None), &fact);
+            return self.oracle.got(&(client, None), &fact, node);
         }
-        self.oracle.got(&(client, Some(room.clone())), &fact);
+        self.oracle.got(&(client, Some(room.clone())), &fact, node);
         for other in fact.rooms.iter().filter(|other| *other != room) {
             self.oracle.got_elsewhere(&(client, Some(other.clone())), serial);
         }
@@ -222,7 +235,7 @@ impl World {
             Kind::Sse => {}
             Kind::PlainWs => {
                 let wanted: Vec<_> = who.rooms.iter().map(|(room, since)| (room.clone(), since.clone())).collect();
-                wanted.into_iter().for_each(|(room, since)| self.send(id, Up::Join { room, since }));
+                wanted.into_iter().for_each(|(room, since)| self.send_join(client, id, room, since));
             }
             Kind::SocketIo => {
                 let recovered = pid.is_some() && who.pid == pid;
@@ -235,6 +248,8 @@ impl World {
                     false => {
                         let settled = self.is_settled(&start);
                         self.oracle.notified(who.clone(), start.clone(), Some(sid), settled);
+                        let named = self.clients[client].offset.as_deref().and_then(Place::parse);
+                        named.into_iter().for_each(|named| self.oracle.names(&who, named));
                         let first = |room| self.oracle.change(&who, Some(sid), None, &start, room, true);
                         rooms.iter().for_each(first);
                     }
@@ -248,7 +263,9 @@ impl World {
 
     fn receive_joined(&mut self, client: usize, room: &Room, after: Place, offset: String, recovered: Option<bool>) {
         let who = &mut self.clients[client];
-        if !who.rooms.contains_key(room) {
+        let unanswered = who.unanswered.entry(room.clone()).or_default();
+        *unanswered = unanswered.saturating_sub(1);
+        if *unanswered > 0 || !who.rooms.contains_key(room) {
             return;
         }
         who.rooms.insert(room.clone(), Some(offset));

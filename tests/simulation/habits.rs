@@ -49,7 +49,15 @@ pub(crate) struct Habits {
     pub long_replays: bool,
     /// Fewer packets than this are on their way to a client.
     pub room_on_wire: usize,
+    /// Nodes that are published to.
+    pub publishers: usize,
+    /// By so much their clocks, and those of masters, are ahead or behind at most, in milliseconds.
+    pub apart: i64,
 }
+
+/// Clocks of nodes and masters differ by less than twice this: four fifths of the time for which entries name what was
+/// acknowledged before them.
+const MAX_APART: i64 = 80;
 
 impl Habits {
     pub(crate) fn draw(rng: &mut StdRng, rules: &Rules) -> Self {
@@ -68,7 +76,9 @@ impl Habits {
         let sum = acts.iter().map(|(_, weight)| weight).sum();
         let room_on_wire = if rng.random_bool(0.3) { 4 } else { 12 };
         let long_replays = rng.random_bool(0.3) || rules.long_replays;
-        Self { acts, sum, long_replays, room_on_wire }
+        let publishers = if rules.partitions { [1, 1, 2, 3][rng.random_range(0..4)] } else { 1 };
+        let apart = if rules.partitions { [0, MAX_APART / 8, MAX_APART, MAX_APART][rng.random_range(0..4)] } else { 0 };
+        Self { acts, sum, long_replays, room_on_wire, publishers, apart }
     }
 
     /// How many of 1000 publishes are a dozen events.

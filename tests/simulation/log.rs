@@ -6,6 +6,7 @@ use roomcast::model::command::SessionCommand;
 use roomcast::model::draft::Draft;
 use roomcast::model::event::Event;
 use roomcast::model::offset::{Offset, Position};
+use roomcast::model::partition::Line;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -16,8 +17,8 @@ pub(crate) struct Entry {
     pub body: Body,
     /// What comes before it on other lines.
     pub after: After,
-    /// The same, however long ago that was.
-    pub past: After,
+    /// All that was published before it to the same node on other lines, and is not lost.
+    pub past: Vec<(Line, Position)>,
     /// When it was accepted, by the clock of the node that did it.
     pub accepted_us: u64,
     /// A node that died has read it; the only proof that it existed may be gone with the node.
@@ -33,6 +34,25 @@ pub(crate) enum Body {
 }
 
 impl Entry {
+    /// A line has only what is up to there.
+    pub(crate) fn forget(&mut self, line: Line, last: Position) {
+        for (of, position) in &mut self.past {
+            if *of == line {
+                *position = last.min(*position);
+            }
+        }
+    }
+
+    pub(crate) fn serial(&self) -> Option<u64> {
+        let Body::Event(draft) = &self.body else { return None };
+        draft.event.parse().ok()
+    }
+
+    /// The positions on other lines that it names.
+    pub(crate) fn named(&self) -> impl Iterator<Item = (Line, Position)> {
+        self.after.iter().map(|offset| (offset.line, offset.position))
+    }
+
     /// As a tail reads it.
     pub(crate) fn event(&self, offset: Offset) -> Option<Event> {
         let Body::Event(draft) = &self.body else { return None };
@@ -69,7 +89,7 @@ impl Log {
 
     /// `XADD *`: ids rise within one generation, whatever the clock does.
     pub(crate) fn append(&mut self, clock_ms: u64, body: Body) -> Position {
-        self.append_after(clock_ms, body, (After::default(), After::default()), 0)
+        self.append_after(clock_ms, body, (After::default(), Vec::new()), 0)
     }
 
     /// The same, behind what is named on other lines.
@@ -77,7 +97,7 @@ impl Log {
         &mut self,
         clock_ms: u64,
         body: Body,
-        (after, past): (After, After),
+        (after, past): (After, Vec<(Line, Position)>),
         accepted_us: u64,
     ) -> Position {
         let mut position = match clock_ms > self.last.ms {
@@ -107,6 +127,7 @@ impl Log {
             length: self.entries.len() as i64,
             added: self.counts.then_some(self.added),
             first: self.entries.first().map(|entry| entry.position),
+            newest: self.entries.last().map(|entry| entry.position),
             missing: asked.filter(|asked| !has(*asked)),
         });
         Observed { epoch_text: self.epoch.clone(), stream }

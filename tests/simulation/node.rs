@@ -190,12 +190,12 @@ impl Node {
             of == line || known.max(read).is_some_and(|known| known >= position)
         };
         let all = || log.entries.iter().filter(|entry| entry.position <= head);
-        if !is_late && !rules.begins_early && !all().all(|entry| entry.after.iter().all(has)) {
+        if !is_late && !rules.begins_early && !all().all(|entry| entry.named().all(has)) {
             return;
         }
         let is_early = |entry: &&Entry| {
-            let is_named = |one| entry.after.iter().any(|named| named == one);
-            !entry.past.iter().all(|one| has(one) || rules.begins_early && is_named(one))
+            let is_named = |one| entry.named().any(|named| named == one);
+            !entry.past.iter().all(|one| has(*one) || rules.begins_early && is_named(*one))
         };
         let early: Vec<_> = all().filter(is_early).map(|entry| (line, entry.position)).collect();
         self.out_of_order.extend(early);
@@ -218,14 +218,13 @@ impl Node {
         };
         let may_come = |entry: &&Entry| {
             let at = if let Body::SessionCommand(command) = &entry.body { &command.at[..] } else { &[] };
-            is_late
-                || at.iter().all(has_read) && (rules.tails_never_wait || entry.after.iter().all(|one| has_read(&one)))
+            is_late || at.iter().all(has_read) && (rules.tails_never_wait || entry.named().all(|one| has_read(&one)))
         };
         let unread = log.entries.iter().filter(|entry| entry.position > position);
         let unread: Vec<_> = unread.take(max).take_while(may_come).collect();
         let late = unread.iter().filter(|entry| {
-            let is_named = |one| entry.after.iter().any(|named| named == one);
-            let is_allowed = |one| has_read(&one) || (rules.tails_never_wait && is_named(one));
+            let is_named = |one| entry.named().any(|named| named == one);
+            let is_allowed = |one: &(Line, Position)| has_read(one) || (rules.tails_never_wait && is_named(*one));
             !entry.past.iter().all(is_allowed)
         });
         let late: Vec<_> = late.map(|entry| (line, entry.position)).collect();

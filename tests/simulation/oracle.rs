@@ -13,6 +13,8 @@ use std::fmt::Write as _;
 #[derive(Clone)]
 pub(crate) struct Fact {
     pub serial: u64,
+    /// The node that it was published to.
+    pub by: Option<usize>,
     pub line: Line,
     pub position: Position,
     pub rooms: Vec<Room>,
@@ -63,7 +65,11 @@ struct Stretch {
     /// The losses that every node knew when it began; `None` if some node did not know all of them.
     losses: Option<u64>,
     changes: Vec<Change>,
-    got: BTreeSet<u64>,
+    /// With the node that each event came by.
+    got: BTreeMap<u64, NodeName>,
+    /// Socket.IO: the offset of a session before, which the client still names. What is up to there was published before it was
+    /// notified.
+    named: Place,
     /// Received under the name of another room.
     elsewhere: BTreeSet<u64>,
     newest: BTreeMap<Line, Position>,
@@ -74,6 +80,9 @@ struct Stretch {
     after_gap: bool,
 }
 
+/// The name of a node, which the next one in its place does not have.
+pub(crate) type NodeName = u32;
+
 /// A client, and for `/ws` one of its rooms.
 pub(crate) type Who = (usize, Option<Room>);
 
@@ -83,8 +92,8 @@ pub(crate) struct Oracle {
     /// The commands of the backend, by their positions on the control line.
     commands: BTreeMap<Position, Command>,
     partitions: Partitions,
-    /// Delivered somewhere before what they come after, because that line was behind.
-    excused: BTreeSet<(Line, Position)>,
+    /// Delivered by these nodes before what they come after, because that line was behind.
+    early: BTreeSet<(NodeName, Line, Position)>,
     losses: u64,
     stretches: BTreeMap<Who, Stretch>,
     /// Every room that a client has asked for.
@@ -167,11 +176,18 @@ impl Oracle {
     pub(crate) fn notified(&mut self, who: Who, start: Place, session: Option<Id>, settled: bool) {
         self.notices += 1;
         let (losses, only) = (settled.then_some(self.losses), who.1.clone());
-        let (got, elsewhere) = (BTreeSet::new(), BTreeSet::new());
-        let newest = BTreeMap::new();
+        let (got, newest, elsewhere, changes) = Default::default();
+        let named = Place::default();
         let stretch =
-            Stretch { start, session, losses, changes: Vec::new(), got, elsewhere, newest, only, after_gap: false };
+            Stretch { start, session, losses, changes, got, named, elsewhere, newest, only, after_gap: false };
         self.stretches.insert(who, stretch);
+    }
+
+    /// The client still names an offset of before.
+    pub(crate) fn names(&mut self, who: &Who, named: Place) {
+        if let Some(stretch) = self.stretches.get_mut(who) {
+            stretch.named = named;
+        }
     }
 
     /// The notice was a `gap` in a room.
@@ -227,14 +243,14 @@ impl Oracle {
     }
 
     /// The client received a stored event.
-    pub(crate) fn got(&mut self, who: &Who, fact: &Fact) {
+    pub(crate) fn got(&mut self, who: &Who, fact: &Fact, node: NodeName) {
         self.received += 1;
         let Some(stretch) = self.stretches.get(who) else { return };
         let serial = fact.serial;
         if stretch.elsewhere.contains(&serial) {
             return;
         }
-        if stretch.got.contains(&serial) {
+        if stretch.got.contains_key(&serial) {
             return self.wrong(who, format!("got event {serial} twice"));
         }
         if stretch.newest.get(&fact.line).is_some_and(|newest| *newest >= fact.position) {
@@ -253,7 +269,7 @@ impl Oracle {
             return self.wrong(who, format!("got event {serial} after {later}, which was published later"));
         }
         if let Some(stretch) = self.stretches.get_mut(who) {
-            stretch.got.insert(serial);
+            stretch.got.insert(serial, node);
             stretch.newest.insert(fact.line, fact.position);
         }
     }
@@ -267,36 +283,43 @@ impl Oracle {
 
     fn missed(&self, who: &Who, stretch: &Stretch, line: Line, before: Option<Position>) -> Option<u64> {
         let later = |position: &Position| before.is_some_and(|before| *position >= before);
-        let start = stretch.start.on(line).map_or(Position::default(), |start| start.position);
+        let start = stretch.start.on(line).unwrap_or_default();
+        let named = stretch.named.on(line).filter(|named| named.epoch == start.epoch);
+        let start = start.position.max(named.unwrap_or_default().position);
         let end = Position { ms: u64::MAX, seq: u64::MAX };
         let facts = self.facts.range((line, Position::default())..=(line, end)).map(|(_, fact)| fact);
         facts
             .filter(|fact| fact.position > start)
             .take_while(|fact| !later(&fact.position))
-            .filter(|fact| !stretch.got.contains(&fact.serial) && !stretch.elsewhere.contains(&fact.serial))
+            .filter(|fact| !stretch.got.contains_key(&fact.serial) && !stretch.elsewhere.contains(&fact.serial))
             .find(|fact| self.entitled(who, stretch, fact) == Inside::Yes)
             .map(|fact| fact.serial)
     }
 
     /// An event that was published before, and came after this one in a room of both.
     fn overtaken(&self, who: &Who, stretch: &Stretch, fact: &Fact) -> Option<u64> {
-        let is_excused = |fact: &Fact| self.excused.contains(&(fact.line, fact.position));
+        let was_early = |fact: &Fact| {
+            stretch.got.get(&fact.serial).is_some_and(|node| self.early.contains(&(*node, fact.line, fact.position)))
+        };
         let is_sure = |fact: &Fact, room: &Room| {
             fact.rooms.contains(room)
                 && self.inside(who, stretch, room, (fact.line, fact.position)) == Inside::Yes
                 && stretch.only.as_ref().is_none_or(|only| only == room)
         };
         let later = self.facts.values().filter(|later| {
-            later.serial > fact.serial && later.line != fact.line && stretch.got.contains(&later.serial)
+            let is_of_one = later.by.is_some() && later.by == fact.by;
+            is_of_one
+                && later.serial > fact.serial
+                && later.line != fact.line
+                && stretch.got.contains_key(&later.serial)
         });
         let in_one_room = |later: &&Fact| fact.rooms.iter().any(|room| is_sure(fact, room) && is_sure(later, room));
-        let mut later = later.filter(|later| !is_excused(later) && !is_excused(fact)).filter(in_one_room);
-        later.next().map(|later| later.serial)
+        later.filter(|later| !was_early(later)).find(in_one_room).map(|later| later.serial)
     }
 
-    /// This entry was not waited for, or with it.
-    pub(crate) fn excused(&mut self, at: (Line, Position)) {
-        self.excused.insert(at);
+    /// A node delivered this entry without what it comes after.
+    pub(crate) fn was_early(&mut self, node: NodeName, (line, position): (Line, Position)) {
+        self.early.insert((node, line, position));
     }
 
     /// The run is over, and every client has read everything.

@@ -14,6 +14,7 @@ use roomcast::model::id::Id;
 use roomcast::model::names::Room;
 use roomcast::model::offset::Offset;
 use roomcast::model::place::Place;
+use roomcast::session::parked::UNPROVABLE;
 use roomcast::session::recovery;
 use roomcast::session::recovery::Asked;
 use roomcast::session::replay::{Replay, Step};
@@ -248,7 +249,9 @@ impl World {
                 if let Some(last) = missed.last() {
                     let offset = last.event.offset;
                     let session = &mut shard.sessions[key];
-                    (session.last, session.last_line) = (offset.position, offset.line);
+                    if session.last != UNPROVABLE {
+                        (session.last, session.last_line) = (offset.position, offset.line);
+                    }
                 }
                 conn.queue_missed(missed);
             }

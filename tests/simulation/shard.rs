@@ -15,8 +15,8 @@ use roomcast::model::place::{LineSet, Place};
 use roomcast::model::provenance::Provenance;
 use roomcast::session::changes::{Change, Changes};
 use roomcast::session::connection::SessionKey;
-use roomcast::session::outbox::{Frame, LocalDelivery};
-use roomcast::session::parked::Parked;
+use roomcast::session::frame::{Frame, LocalDelivery};
+use roomcast::session::parked::{Parked, UNPROVABLE};
 use roomcast::session::parked_sessions::ParkedSessions;
 use roomcast::session::replay::Replay;
 use roomcast::shard::rooms::Rooms;
@@ -263,8 +263,9 @@ impl Shard {
 
     /// What a resume of the session would need now.
     pub(crate) fn parked_now(&self, session: &Live, key: SessionKey) -> Parked {
-        let behind = session.replay.as_ref().filter(|_| !self.parks_ahead);
-        let behind = behind.map(|replay| replay.last_possible(&self.position));
+        let is_known = !self.parks_ahead && session.last != UNPROVABLE;
+        let behind = session.replay.as_ref().filter(|_| is_known);
+        let behind = behind.and_then(|replay| replay.last_possible(&self.position));
         let (last_line, last) = behind.unwrap_or((session.last_line, session.last));
         Parked {
             id: session.id,

@@ -25,15 +25,22 @@ const LINES: usize = 120;
 /// Packets that a client may have to read in the end: more than are published in a run.
 const MAX_DRAINED: usize = 20_000;
 
+/// The clock of a master, in the log's units.
+#[derive(Default)]
+struct Clock {
+    /// The difference to ours. Another master has another one.
+    ahead: i64,
+    /// The last time that it showed.
+    last: u64,
+}
+
 pub(crate) struct World {
     pub rules: Rules,
     pub settings: Settings,
     pub rng: StdRng,
     pub now: u64,
-    /// The difference between the log's clock and ours, in the log's units.
-    skew: i64,
-    /// Its last time; another master has another clock.
-    clock: u64,
+    /// Of each line's master.
+    clocks: Vec<Clock>,
     /// One for each line.
     pub logs: Vec<Log>,
     pub nodes: Vec<Node>,
@@ -44,7 +51,7 @@ pub(crate) struct World {
     /// Every stored event by its serial, also those that the log lost.
     pub facts: BTreeMap<u64, Fact>,
     pub serial: u64,
-    pub publisher: Publisher,
+    pub publishers: Vec<Publisher>,
     trace: Option<VecDeque<String>>,
 }
 
@@ -85,8 +92,7 @@ impl World {
             settings: settings.clone(),
             rng,
             now: 1_000,
-            skew: 0,
-            clock: 0,
+            clocks: settings.partitions.lines().map(|_| Clock::default()).collect(),
             logs: settings.partitions.lines().map(|_| Log::new(true)).collect(),
             nodes,
             wires: Wires::new(),
@@ -95,7 +101,7 @@ impl World {
             oracle: Oracle::new(settings.partitions),
             facts: BTreeMap::new(),
             serial: 100,
-            publisher: Publisher::default(),
+            publishers: (0..settings.habits.publishers).map(|_| Publisher::default()).collect(),
             trace: traced.then(VecDeque::new),
         }
     }
@@ -140,6 +146,7 @@ impl World {
     }
 
     fn step(&mut self) {
+        self.notice_losses();
         if self.rules.failovers > 0 && self.chance(self.rules.failovers) {
             self.fail_over_the_store();
         }
@@ -211,7 +218,7 @@ impl World {
         };
         let selector = Selector::User(format!("c{client}"));
         let command = SessionCommand { id, from, selector, namespace: None, action: act, at };
-        let clock = self.clock();
+        let clock = self.clock(Line::CONTROL);
         let position = self.logs[0].append(clock, Body::SessionCommand(std::sync::Arc::new(command)));
         self.note(|| {
             format!("command at {position}: client {client} {} {room}", if joins { "joins" } else { "leaves" })
@@ -219,11 +226,12 @@ impl World {
         self.oracle.commanded(client, position, room, joins, (line, issued));
     }
 
-    pub(crate) fn clock(&mut self) -> u64 {
+    pub(crate) fn clock(&mut self, line: Line) -> u64 {
         let now = i64::try_from(self.now * 1_000).expect("a short time") + self.rng.random_range(0..1_000);
-        let clock = u64::try_from((now + self.skew).max(1)).expect("positive");
-        self.clock = self.clock.max(clock);
-        self.clock
+        let clock = &mut self.clocks[line.index()];
+        let shown = u64::try_from((now + clock.ahead).max(1)).expect("positive");
+        clock.last = clock.last.max(shown);
+        clock.last
     }
 
     pub(crate) fn any_up(&mut self) -> Option<usize> {
@@ -286,17 +294,10 @@ impl World {
         self.note(|| format!("node {at} {} line {line} up to {head}", if looks { "looks" } else { "reads" }));
     }
 
-    /// A line lost entries: the publisher names none of it any more, and what was published until then has no order with other
-    /// lines. Some of it waits for what was lost.
-    fn forget_lost(&mut self, line: Line) {
-        self.publisher.forget(line);
-        self.facts.values().for_each(|fact| self.oracle.excused((fact.line, fact.position)));
-    }
-
     /// Tells the oracle what came out of order because a line was behind for too long.
     fn excuse(&mut self) {
         for node in &mut self.nodes {
-            node.out_of_order.drain(..).for_each(|at| self.oracle.excused(at));
+            node.out_of_order.drain(..).for_each(|at| self.oracle.was_early(node.name, at));
         }
     }
 
@@ -420,8 +421,9 @@ impl World {
                 if line == Line::CONTROL {
                     self.store.fail_over();
                 }
-                self.skew += self.rng.random_range(-40_000..40_000);
-                self.clock = 0;
+                let apart = self.settings.habits.apart.max(40) * 1_000;
+                let ahead = self.clocks[index].ahead + self.rng.random_range(-40_000..40_000);
+                self.clocks[index] = Clock { ahead: ahead.clamp(-apart, apart), last: 0 };
                 self.logs[index].fail_over(count)
             }
             _ if knows => {
@@ -434,7 +436,7 @@ impl World {
         self.note(|| format!("line {line} loses {} entries", lost.len()));
         if !lost.is_empty() {
             self.oracle.lost(line, lost.iter().map(|entry| entry.position));
-            self.forget_lost(line);
+            self.lose(line, &lost);
         }
     }
 
@@ -461,6 +463,7 @@ impl World {
         self.note(|| "to rest".into());
         self.wires.values_mut().for_each(|conn| conn.room_on_wire = conn.room_on_wire.max(1));
         for round in 0..12 {
+            self.notice_losses();
             let lines: Vec<_> = self.settings.partitions.lines().rev().collect();
             for node in self.nodes.iter_mut().filter(|node| node.up) {
                 for line in lines.iter().chain(&lines).copied() {

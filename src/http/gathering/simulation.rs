@@ -2,9 +2,10 @@
 
 use super::*;
 
-/// One connection, each of whose requests takes its shard's thread so long.
+/// One connection, each of whose requests has so many events and takes its shard's thread so long.
 struct Publisher {
     stay: Stay,
+    events: usize,
     cost: Duration,
     moves: u8,
 }
@@ -19,9 +20,9 @@ struct Simulation {
 }
 
 impl Simulation {
-    fn new(shards: u8, publishers: usize, home: impl Fn(usize) -> u8, cost: Duration) -> Self {
+    fn new(shards: u8, publishers: usize, home: impl Fn(usize) -> u8, (events, cost): (usize, Duration)) -> Self {
         let began = Instant::now();
-        let publisher = |number| Publisher { stay: Stay::new(home(number), 0, began), cost, moves: 0 };
+        let publisher = |number| Publisher { stay: Stay::new(home(number), 0, began), events, cost, moves: 0 };
         Self {
             gathering: Gathering::new(shards.into()),
             began,
@@ -51,7 +52,7 @@ impl Simulation {
         let began = *clock;
         for publisher in publishers.iter_mut().filter(|publisher| publisher.stay.shard() == shard) {
             *clock += publisher.cost;
-            let look = publisher.stay.answered(gathering, *clock);
+            let look = publisher.stay.answered(publisher.events, gathering, *clock);
             if look.measures {
                 // Its next request is on the way meanwhile.
                 measures_without = Some(publisher.cost);
@@ -74,12 +75,14 @@ impl Simulation {
     }
 }
 
+const LARGE: (usize, Duration) = (500, Duration::from_millis(5));
+const SMALL: (usize, Duration) = (1, Duration::from_micros(10));
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[test]
 fn publishers_of_large_batches_use_several_threads() {
     for home in [|_| 0, |_| 1, |number: usize| u8::try_from(number % 2).unwrap()] {
-        let mut simulation = Simulation::new(2, 8, home, Duration::from_millis(5));
+        let mut simulation = Simulation::new(2, 8, home, LARGE);
         simulation.run_to(MINUTE / 4);
         let moves = simulation.run_to(MINUTE);
         assert!(simulation.busy.iter().all(|busy| *busy > MINUTE / 2), "{:?}", simulation.busy);
@@ -89,7 +92,7 @@ fn publishers_of_large_batches_use_several_threads() {
 
 #[test]
 fn publishers_that_are_alone_anywhere_move_less_and_less() {
-    let mut simulation = Simulation::new(2, 2, |_| 1, Duration::from_millis(5));
+    let mut simulation = Simulation::new(2, 2, |_| 1, LARGE);
     simulation.run_to(MINUTE);
     let moves = simulation.run_to(5 * MINUTE);
     assert!(moves < 16, "{moves}");
@@ -97,7 +100,7 @@ fn publishers_that_are_alone_anywhere_move_less_and_less() {
 
 #[test]
 fn publishers_of_single_events_gather_and_stay() {
-    let mut simulation = Simulation::new(4, 32, |number| u8::try_from(number % 4).unwrap(), Duration::from_micros(10));
+    let mut simulation = Simulation::new(4, 32, |number| u8::try_from(number % 4).unwrap(), SMALL);
     simulation.run_to(MINUTE / 60);
     assert_eq!(simulation.run_to(MINUTE / 15), 0);
     assert!(simulation.publishers.iter().all(|publisher| publisher.stay.shard() == 0));
@@ -106,7 +109,7 @@ fn publishers_of_single_events_gather_and_stay() {
 #[test]
 fn many_publishers_use_as_many_threads_as_they_need_and_stay() {
     for home in [|_| 0, |number: usize| u8::try_from(number % 4).unwrap()] {
-        let mut simulation = Simulation::new(4, 400, home, Duration::from_micros(10));
+        let mut simulation = Simulation::new(4, 400, home, SMALL);
         simulation.run_to(MINUTE / 6);
         let moves = simulation.run_to(MINUTE / 3);
         assert!(moves < 40, "{moves}");

@@ -116,8 +116,9 @@ impl<'a> Turn<'a> {
         self.asked.push(Asked { decoded, drafts: self.drafts.len() - before, span });
     }
 
-    /// Appends the drafts of all requests.
-    pub(super) async fn append(&mut self) {
+    /// Appends the drafts of all requests, and answers how many these are.
+    pub(super) async fn append(&mut self) -> usize {
+        let events = self.drafts.len();
         self.others = Others::now(&self.api.node);
         let log = &self.api.node.log;
         if self.api.node.context.telemetry.traces() {
@@ -129,6 +130,7 @@ impl<'a> Turn<'a> {
         } else if !self.drafts.is_empty() && !log.append_now(&mut self.drafts, &mut self.appended) {
             self.appended = log.append(std::mem::take(&mut self.drafts)).await;
         }
+        events
     }
 
     /// Prepares the answers. `true`: the connection ends with the last one.

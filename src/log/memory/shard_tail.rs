@@ -15,19 +15,14 @@ pub(super) fn wake() -> bool {
     TAIL.with_borrow(Weak::upgrade).map(|tail| tail.notify_one()).is_some()
 }
 
-/// Calls `deliver` whenever this thread is asked to, until dropped, and `last` then. `deliver` says whether it left something to
-/// the thread's next turn.
-pub(super) async fn run(deliver: impl Fn() -> bool, last: impl Fn()) {
-    let _last = Last(last);
-    // Dropped before the last delivery, which can leave nothing to this task.
+/// Calls `deliver` whenever this thread is asked to, until dropped, and once more then.
+pub(super) async fn run(deliver: impl Fn()) {
     let woken = Arc::new(Notify::new());
     TAIL.set(Arc::downgrade(&woken));
+    let last = Last(deliver);
     loop {
         woken.notified().await;
-        while deliver() {
-            // As long as others append, there is something to deliver. This thread's clients and publishers have their turn, too.
-            tokio::task::yield_now().await;
-        }
+        (last.0)();
     }
 }
 

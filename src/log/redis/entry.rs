@@ -27,28 +27,28 @@
 //! or `kind`) are read tolerantly: unknown fields are ignored, and an unknown `kind` is skipped. Only a higher `v` makes an
 //! entry unreadable. A release may write a new `v` or `kind` only if the release before it can read it.
 
+mod known_fields;
 mod skim;
+mod write;
+
+pub(super) use known_fields::{Field, source_of};
+pub use write::entry_fields;
+pub(super) use write::{encode, encode_after};
 
 use crate::log::redis::deadline;
 use crate::model::after::After;
 use crate::model::command::{Action, MAX_ROOMS, SessionCommand};
 use crate::model::draft::{Draft, DraftError, DraftLimits, Source, check_room_name};
 use crate::model::id::Id;
-use crate::model::names::{MAIN_NAMESPACE, Room};
+use crate::model::names::Room;
 use crate::model::offset::Position;
 use crate::model::trace_context::TraceContext;
 use crate::protocol::event_fields::EventFields;
-use crate::redis::command::Arguments;
-use redis::{Arg, Cmd};
-
-/// The newest form of entries that this release reads. It writes no `v`, since this is 1.
-const VERSION: u64 = 1;
+use known_fields::{KnownFields, check_version};
 
 /// A session command may have this much however small events must be.
 const MIN_COMMAND_BYTES: usize = 1 << 20;
 
-/// A name and its value, where they arrived.
-pub(super) type Field<'a> = (&'a [u8], &'a [u8]);
 /// Names and values of an entry, in order.
 pub(super) type RawFields = Vec<(Vec<u8>, Vec<u8>)>;
 
@@ -172,9 +172,9 @@ fn decode_event<'a>(
     let trace = if fields.is_traced { context(raw) } else { None };
     // Of an event whose trace is recorded every node tells how many got it.
     if trace.is_none()
-        && let Some(unwanted) = skim::unwanted(&fields, limits, wanted)
+        && let Some((source, id)) = skim::unwanted(&fields, limits, wanted)
     {
-        return Ok(unwanted);
+        return Ok(StreamEntry::Unwanted(source, id));
     }
     let accepted_us = fields.accepted_us()?;
     let source = fields.source()?;
@@ -242,81 +242,6 @@ fn decode_command(value: &[u8], limits: &DraftLimits) -> Result<SessionCommand, 
     Ok(command)
 }
 
-/// Refuses an entry of a node whose form this release cannot read.
-fn check_version(fields: &[Field<'_>]) -> Result<(), DraftError> {
-    let Some((_, version)) = fields.iter().find(|(name, _)| *name == b"v") else { return Ok(()) };
-    let version: Option<u64> = std::str::from_utf8(version).ok().and_then(|version| version.parse().ok());
-    match version {
-        Some(..=VERSION) => Ok(()),
-        Some(newer) => Err(DraftError::Field(format!("`v` is {newer}; this release reads up to {VERSION}"))),
-        None => Err(DraftError::Field("`v` is not a number".into())),
-    }
-}
-
-/// Writes the fields of a draft.
-pub(super) fn encode(draft: &Draft, accepted_us: u64, until_ms: Option<u64>, command: &mut impl Arguments) {
-    encode_timeless(draft, command);
-    command.text("t");
-    command.number(accepted_us);
-    if let Some(until_ms) = until_ms {
-        command.text(deadline::FIELD);
-        command.number(until_ms);
-    }
-}
-
-/// The fields of a draft without `t`, which its appender adds: names and values alternate.
-pub fn entry_fields(draft: &Draft) -> Vec<String> {
-    let mut command = Cmd::new();
-    encode_timeless(draft, &mut command);
-    let text = |arg| match arg {
-        Arg::Simple(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
-        _ => None,
-    };
-    command.args_iter().filter_map(text).collect()
-}
-
-/// Appends the field `after` to a command of a node.
-pub(super) fn encode_after(after: Option<&str>, command: &mut impl Arguments) {
-    if let Some(after) = after {
-        command.text("after");
-        command.text(after);
-    }
-}
-
-fn encode_timeless(draft: &Draft, command: &mut impl Arguments) {
-    let mut field = |name: &str, value: &str| {
-        command.text(name);
-        command.text(value);
-    };
-    match &draft.rooms[..] {
-        [room] => field("room", room),
-        rooms => field("rooms", &json_list(rooms)),
-    }
-    field("event", &draft.event);
-    match draft.args.single() {
-        Some(data) => field("data", data),
-        None => field("args", draft.args.as_array()),
-    }
-    if !draft.except.is_empty() {
-        field("except", &json_list(&draft.except));
-    }
-    if &*draft.namespace != MAIN_NAMESPACE {
-        field("namespace", &draft.namespace);
-    }
-    if let Some(id) = &draft.id {
-        field("id", id);
-    }
-    if draft.source != Source::Http {
-        field("src", draft.source.label());
-    }
-    if let Some(trace) = &draft.trace {
-        field("traceparent", &trace.to_string());
-        if let Some(state) = &trace.state {
-            field("tracestate", state);
-        }
-    }
-}
-
 /// The trace that an entry belongs to, if it is recorded.
 fn context(fields: &[Field<'_>]) -> Option<Box<TraceContext>> {
     let value = |wanted: &[u8]| fields.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
@@ -328,102 +253,6 @@ pub(super) fn trace_of(traceparent: &[u8], tracestate: Option<&[u8]>) -> Option<
     TraceContext::parse(traceparent, tracestate).filter(|context| context.sampled).map(Box::new)
 }
 
-fn json_list(rooms: &[Room]) -> String {
-    serde_json::to_string(rooms).expect("strings are always JSON")
-}
-
-/// The source with this metric label. One of a newer release counts as `http`, the default.
-pub(super) fn source_of(label: &str) -> Source {
-    Source::ALL.into_iter().find(|source| source.label() == label).unwrap_or(Source::Http)
-}
-
-/// The known fields of an event, each at most once and in UTF-8.
-#[derive(Default)]
-struct KnownFields<'a> {
-    room: Option<&'a str>,
-    rooms: Option<&'a str>,
-    event: Option<&'a str>,
-    data: Option<&'a str>,
-    args: Option<&'a str>,
-    except: Option<&'a str>,
-    namespace: Option<&'a str>,
-    volatile: Option<&'a str>,
-    id: Option<&'a str>,
-    t: Option<&'a str>,
-    src: Option<&'a str>,
-    /// Whether there is a `traceparent`, good or not.
-    is_traced: bool,
-}
-
-impl<'a> KnownFields<'a> {
-    fn of(raw: &[Field<'a>]) -> Result<Self, DraftError> {
-        let (mut fields, mut unknown) = (Self::default(), None);
-        for &(name, value) in raw {
-            let slot = match name {
-                b"room" => &mut fields.room,
-                b"rooms" => &mut fields.rooms,
-                b"event" => &mut fields.event,
-                b"data" => &mut fields.data,
-                b"args" => &mut fields.args,
-                b"except" => &mut fields.except,
-                b"namespace" => &mut fields.namespace,
-                b"volatile" => &mut fields.volatile,
-                b"id" => &mut fields.id,
-                b"t" => &mut fields.t,
-                b"src" => &mut fields.src,
-                // Read by `context`, which finds no fault with them.
-                b"traceparent" | b"tracestate" => {
-                    fields.is_traced |= name == b"traceparent";
-                    continue;
-                }
-                _ => {
-                    unknown.get_or_insert(name);
-                    continue;
-                }
-            };
-            let value = std::str::from_utf8(value)
-                .map_err(|_| DraftError::Field(format!("`{}` is not UTF-8", printable(name))))?;
-            if value.is_empty() && !matches!(name, b"room" | b"event") {
-                continue;
-            }
-            if slot.replace(value).is_some() {
-                return Err(DraftError::Field(format!("`{}` is there twice", printable(name))));
-            }
-        }
-        match (fields.t, unknown) {
-            // A node wrote it.
-            (Some(_), _) => check_version(raw)?,
-            (None, Some(name)) => return Err(DraftError::Field(format!("unknown field `{}`", printable(name)))),
-            (None, None) => {}
-        }
-        Ok(fields)
-    }
-
-    fn volatile(&self) -> Result<Option<bool>, DraftError> {
-        match self.volatile {
-            None => Ok(None),
-            Some("false" | "0") => Ok(Some(false)),
-            Some("true" | "1") => Ok(Some(true)),
-            Some(_) => Err(DraftError::Field("`volatile` must be `true` or `false`".into())),
-        }
-    }
-
-    fn accepted_us(&self) -> Result<Option<u64>, DraftError> {
-        let wrong = || DraftError::Field("`t` must be Unix microseconds".into());
-        self.t.map(|t| t.parse().map_err(|_| wrong())).transpose()
-    }
-
-    /// Entries of nodes have `t`.
-    fn source(&self) -> Result<Source, DraftError> {
-        match (self.t, self.src) {
-            (Some(_), Some(label)) => Ok(source_of(label)),
-            (Some(_), None) => Ok(Source::Http),
-            (None, None) => Ok(Source::Stream),
-            (None, Some(_)) => Err(DraftError::Field("unknown field `src`".into())),
-        }
-    }
-}
-
 fn room_names(key: &str, json: &str, limits: &DraftLimits) -> Result<Vec<Room>, DraftError> {
     // A byte of a name has at most six of JSON (`\u0041`); quotes, comma and spaces are generously covered.
     if json.len() > limits.rooms.saturating_mul(limits.room_name_bytes * 6 + 16) {
@@ -431,11 +260,6 @@ fn room_names(key: &str, json: &str, limits: &DraftLimits) -> Result<Vec<Room>, 
     }
     serde_json::from_str(json)
         .map_err(|error| DraftError::Field(format!("`{key}` must be a JSON array of room names: {error}")))
-}
-
-/// The start of an untrusted name, for an error message.
-fn printable(name: &[u8]) -> String {
-    String::from_utf8_lossy(&name[..name.len().min(40)]).escape_debug().to_string()
 }
 
 #[cfg(test)]

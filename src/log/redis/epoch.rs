@@ -19,11 +19,12 @@ const OBSERVE: &str = "if redis.call('EXISTS', KEYS[1]) == 0 then return false e
 local is = {}
 local info = redis.call('XINFO', 'STREAM', KEYS[1])
 for at = 1, #info, 2 do is[info[at]] = info[at + 1] end
-local first = is['first-entry']
+local first, newest = is['first-entry'], is['last-entry']
 local missing = ''
 for _, id in ipairs(ARGV) do
 if missing == '' and #redis.call('XRANGE', KEYS[1], id, id) == 0 then missing = id end end
-return {is['last-generated-id'], is['length'], is['entries-added'] or -1, first and first[1] or '', missing}";
+return {is['last-generated-id'], is['length'], is['entries-added'] or -1, first and first[1] or '',
+newest and newest[1] or '', missing}";
 
 /// Observes the epoch key and the stream. `expected` are entries that should be in it, oldest first. The epoch is read
 /// last: where it is the known one, the stream was of that epoch too.
@@ -58,9 +59,9 @@ pub(super) fn observation(key: &str, expected: &[Position]) -> Cmd {
 
 pub(super) fn read_stream_info(value: &Value) -> Result<Option<StreamInfo>, RedisError> {
     let wrong = || RedisError::UnexpectedReply("XINFO STREAM");
-    let [last, length, added, first, missing] = match value {
+    let [last, length, added, first, newest, missing] = match value {
         Value::Nil => return Ok(None),
-        Value::Array(items) => <&[Value; 5]>::try_from(&items[..]).map_err(|_| wrong())?,
+        Value::Array(items) => <&[Value; 6]>::try_from(&items[..]).map_err(|_| wrong())?,
         _ => return Err(wrong()),
     };
     let (&Value::Int(length), &Value::Int(added)) = (length, added) else { return Err(wrong()) };
@@ -69,6 +70,7 @@ pub(super) fn read_stream_info(value: &Value) -> Result<Option<StreamInfo>, Redi
         length,
         added: (added >= 0).then_some(added),
         first: text(first).and_then(Position::parse),
+        newest: text(newest).and_then(Position::parse),
         missing: text(missing).and_then(Position::parse),
     }))
 }

@@ -23,6 +23,8 @@ pub struct StreamInfo {
     pub added: Option<i64>,
     /// The oldest entry.
     pub first: Option<Position>,
+    /// The newest entry.
+    pub newest: Option<Position>,
     /// The oldest of the entries looked for that is not in the stream.
     pub missing: Option<Position>,
 }
@@ -48,7 +50,7 @@ pub struct TailState {
     pub epoch: Epoch,
     /// Everything up to here was read.
     pub position: Position,
-    /// The last entry that was read.
+    /// The last entry that was read, with the history or after it.
     pub last_read: Option<Position>,
     /// [`StreamInfo::added`] is at least this: it was observed, or that many entries were read.
     pub added: i64,
@@ -78,6 +80,7 @@ impl TailState {
                 let all_unread = stream.first.is_none_or(|first| first > position);
                 let before = stream.added.filter(|_| all_unread).map(|added| added - stream.length);
                 state.counted = state.counted.or(before);
+                state.last_read = stream.newest.filter(|newest| *newest <= position);
             }
             None => state.counted = Some(0),
         }
@@ -186,7 +189,14 @@ mod tests {
     }
 
     fn observed() -> Observed {
-        let stream = StreamInfo { last: at(12), length: 7, added: Some(7), first: Some(at(1)), missing: None };
+        let stream = StreamInfo {
+            last: at(12),
+            length: 7,
+            added: Some(7),
+            first: Some(at(1)),
+            newest: Some(at(12)),
+            missing: None,
+        };
         Observed { epoch_text: "ab".into(), stream: Some(stream) }
     }
 
@@ -244,8 +254,24 @@ mod tests {
     }
 
     #[test]
+    fn the_last_entry_of_the_history_is_looked_for_like_one_that_was_read() {
+        let begun = TailState::new(Epoch(0xab), at(12), observed().stream.as_ref());
+        assert_eq!(begun.last_read, Some(at(12)));
+        // Another master lacks the last two entries and has as many new ones, one with a lower id than the history ends with.
+        let added = |stream: &mut StreamInfo| (stream.last, stream.newest) = (at(13), Some(at(13)));
+        assert_eq!(begun.discontinuity(&with(|stream| added(stream))), None, "the counters do not show it");
+        let looked_for = with(|stream| {
+            added(stream);
+            stream.missing = begun.last_read;
+        });
+        assert_eq!(begun.discontinuity(&looked_for), Some(Discontinuity::EntriesLost));
+        let behind = TailState::new(Epoch(0xab), at(11), observed().stream.as_ref());
+        assert_eq!(behind.last_read, None, "the newest entry is read next");
+    }
+
+    #[test]
     fn a_renewed_stream_is_read_from_its_beginning_unless_it_was_trimmed() {
-        let begun = StreamInfo { last: at(100), length: 0, added: Some(1), first: None, missing: None };
+        let begun = StreamInfo { last: at(100), length: 0, added: Some(1), first: None, newest: None, missing: None };
         let now = |stream| Observed { epoch_text: "ac".into(), stream: Some(stream) };
         let renewed = TailState::renewed(successor(Epoch(0xab)));
         assert_eq!(renewed.discontinuity(&now(begun)), None);

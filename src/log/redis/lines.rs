@@ -68,8 +68,8 @@ impl Newest {
         (now.saturating_duration_since(at) < RECENT).then_some(offset)
     }
 
-    fn recent(&self) -> Option<Position> {
-        self.recent_offset(Instant::now()).map(|offset| offset.position)
+    fn recent(&self) -> Option<Offset> {
+        self.recent_offset(Instant::now())
     }
 
     fn forget(&self) {
@@ -137,13 +137,11 @@ impl Lines {
             _ if self.partitions.is_one() => {}
             Line::CONTROL => {
                 for partition in self.partitions.lines().filter(|line| concerned.has(*line)) {
-                    let newest = self.of(partition).acknowledged.recent();
-                    newest.into_iter().for_each(|position| after.add(partition, position));
+                    self.of(partition).acknowledged.recent().into_iter().for_each(|offset| after.add(offset));
                 }
             }
             partition => {
-                let newest = self.announced(partition);
-                newest.into_iter().for_each(|position| after.add(Line::CONTROL, position));
+                self.of(partition).announced.recent().into_iter().for_each(|offset| after.add(offset));
             }
         }
         after
@@ -151,7 +149,7 @@ impl Lines {
 
     /// The newest entry of the control line that concerns a partition, of a moment ago.
     pub(super) fn announced(&self, partition: Line) -> Option<Position> {
-        self.of(partition).announced.recent()
+        self.of(partition).announced.recent().map(|offset| offset.position)
     }
 
     /// This node got an entry acknowledged, or its presence script wrote it.
@@ -205,21 +203,22 @@ impl Lines {
     }
 }
 
-/// The lines that a tail waited for in vain.
+/// What a tail waited for in vain. A line that has lost that, and goes on with another epoch, is waited for again.
 #[derive(Default)]
-pub(super) struct GivenUp(Vec<(Line, Position, Instant)>);
+pub(super) struct GivenUp(Vec<(Offset, Instant)>);
 
 impl GivenUp {
-    fn has(&mut self, lines: &Lines, line: Line) -> bool {
-        self.0.retain(|(line, position, at)| lines.delivered(*line) < *position && at.elapsed() < GIVEN_UP_FOR);
-        self.0.iter().any(|(given_up, ..)| *given_up == line)
+    fn has(&mut self, lines: &Lines, named: Offset) -> bool {
+        let is_behind = |offset: Offset| lines.delivered(offset.line) < offset.position;
+        self.0.retain(|(offset, at)| is_behind(*offset) && at.elapsed() < GIVEN_UP_FOR);
+        self.0.iter().any(|(offset, _)| (offset.line, offset.epoch) == (named.line, named.epoch))
     }
 }
 
 impl Lines {
     /// Whether a tail of `own` may deliver an entry with this `after` at once.
     pub(super) fn has_delivered(&self, own: Line, after: &After) -> bool {
-        after.iter().all(|(line, position)| {
+        after.iter().all(|Offset { line, position, .. }| {
             line == own || self.lines.get(line.index()).is_none_or(|state| *state.delivered.borrow() >= position)
         })
     }
@@ -229,7 +228,7 @@ impl Lines {
     pub(super) async fn wait_to_begin(&self, own: Line, comes_after: &After) -> bool {
         let deadline = Instant::now() + MAX_WAIT;
         let mut in_time = true;
-        for (line, position) in comes_after.iter().filter(|(line, _)| *line != own) {
+        for Offset { line, position, .. } in comes_after.iter().filter(|offset| offset.line != own) {
             let Some(state) = self.lines.get(line.index()) else { continue };
             let (mut read, mut delivered) = (state.read.subscribe(), state.delivered.subscribe());
             let reached = async {
@@ -247,19 +246,19 @@ impl Lines {
     pub(super) async fn wait_for(&self, own: Line, after: &After, given_up: &mut GivenUp) -> bool {
         let deadline = Instant::now() + MAX_WAIT;
         let mut in_time = true;
-        for (line, position) in after.iter().filter(|(line, _)| *line != own) {
-            let Some(state) = self.lines.get(line.index()) else { continue };
-            if *state.delivered.borrow() >= position {
+        for named in after.iter().filter(|offset| offset.line != own) {
+            let Some(state) = self.lines.get(named.line.index()) else { continue };
+            if *state.delivered.borrow() >= named.position {
                 continue;
             }
-            if given_up.has(self, line) {
+            if given_up.has(self, named) {
                 in_time = false;
                 continue;
             }
             let mut delivered = state.delivered.subscribe();
-            let reached = delivered.wait_for(|delivered| *delivered >= position);
+            let reached = delivered.wait_for(|delivered| *delivered >= named.position);
             if tokio::time::timeout_at(deadline, reached).await.is_err() {
-                given_up.0.push((line, position, Instant::now()));
+                given_up.0.push((named, Instant::now()));
                 in_time = false;
             }
         }
@@ -298,12 +297,12 @@ mod tests {
         assert_eq!(before(one, &["a"]), None);
         lines.note_acknowledged(on(one, 5), of(&lines, &["a"]));
         lines.note_acknowledged(on(one, 4), of(&lines, &["a"]));
-        assert_eq!(before(Line::CONTROL, &["a", "c"]), Some(format!("{one}:5-0")), "a repeat is no later");
+        assert_eq!(before(Line::CONTROL, &["a", "c"]), Some(format!("{one}:5-0@0")), "a repeat is no later");
         assert_eq!(before(Line::CONTROL, &["c"]), None);
-        assert_eq!(before(Line::CONTROL, &[""]), Some(format!("{one}:5-0")), "everybody");
+        assert_eq!(before(Line::CONTROL, &[""]), Some(format!("{one}:5-0@0")), "everybody");
         assert_eq!(before(other, &["c"]), None, "partitions have no order among them");
         lines.note_acknowledged(on(Line::CONTROL, 7), of(&lines, &["a", "c"]));
-        assert_eq!([before(one, &["a"]), before(other, &["c"])], [Some("0:7-0".into()), Some("0:7-0".into())]);
+        assert_eq!([before(one, &["a"]), before(other, &["c"])], [Some("0:7-0@0".into()), Some("0:7-0@0".into())]);
         assert_eq!(
             [one, Line::CONTROL].map(|line| lines.acknowledged(line, Instant::now())),
             [Some(on(one, 5)), Some(on(Line::CONTROL, 7))]
@@ -318,7 +317,7 @@ mod tests {
     fn what_was_long_ago_is_not_named() {
         let newest = Newest::default();
         newest.note(on(Line::CONTROL, 7));
-        assert_eq!(newest.recent(), Some(at(7)));
+        assert_eq!(newest.recent(), Some(on(Line::CONTROL, 7)));
         *newest.0.lock() = Some((on(Line::CONTROL, 7), Instant::now().checked_sub(RECENT).unwrap()));
         assert_eq!(newest.recent(), None);
     }
@@ -335,6 +334,11 @@ mod tests {
         assert!(waited >= MAX_WAIT, "{waited:?}");
         assert!(!lines.wait_for(one, &After::parse(b"0:8-0"), &mut given_up).await);
         assert!(begun.elapsed() - waited < MAX_WAIT, "given up");
+        let renewed = After::parse(b"0:5-0@1");
+        let (waited, ()) = tokio::join!(lines.wait_for(one, &renewed, &mut given_up), async {
+            lines.note_delivered(Line::CONTROL, at(5));
+        });
+        assert!(waited, "the line has lost what was given up");
         lines.note_delivered(Line::CONTROL, at(7));
         assert!(lines.has_delivered(one, &after));
         let later = After::parse(b"0:9-0");

@@ -147,7 +147,7 @@ mod tests {
     }
 
     fn stream(first: u64, length: i64) -> StreamInfo {
-        StreamInfo { last: at(1000), length, added: None, first: Some(at(first)), missing: None }
+        StreamInfo { last: at(1000), length, added: None, first: Some(at(first)), newest: None, missing: None }
     }
 
     #[test]

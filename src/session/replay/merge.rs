@@ -5,8 +5,7 @@
 
 use crate::log::window::{RecentLog, Slice};
 use crate::model::event::Event;
-use crate::model::offset::Position;
-use crate::model::partition::Line;
+use crate::model::offset::Offset;
 use crate::model::place::Place;
 use crate::session::replay::line::{LineReplay, Stretch};
 use crate::session::replay::step::{Missed, Step};
@@ -50,24 +49,34 @@ pub(super) fn step(lines: &mut [LineReplay], log: &impl RecentLog, here: &Place,
 /// The line whose next event is the next of all: the one that was accepted first, or what that waits for. Every line has one,
 /// or is over.
 fn first(lines: &[LineReplay], next: &[Option<Stretch>]) -> Option<usize> {
+    let key = |at: usize| event_of(&next[at]).map(|event| (event.accepted_us, at));
+    let (_, earliest) = (0..lines.len()).filter_map(key).min()?;
+    // Two events wait for each other where one names a position that its line has lost, and the line's ids went back since. No
+    // node writes another circle.
+    let found = awaited(lines, next, earliest, false).or_else(|| awaited(lines, next, earliest, true));
+    Some(found.unwrap_or(earliest))
+}
+
+/// From a line's event to one that waits for none, if they do not wait for each other. `current`: only what names a position of
+/// the line's present epoch waits for it.
+fn awaited(lines: &[LineReplay], next: &[Option<Stretch>], from: usize, current: bool) -> Option<usize> {
     // On a line that is over nothing was missed up to there, or it is not there yet, and comes live.
-    let behind = |event: &Event, (line, position): (Line, Position)| {
-        let at = lines.iter().position(|known| known.after().line == line && line != event.offset.line)?;
-        event_of(&next[at]).is_some_and(|event| event.offset.position <= position).then_some(at)
+    let behind = |event: &Event, named: Offset| {
+        let at = lines.iter().position(|known| known.after().line == named.line && named.line != event.offset.line)?;
+        let is_behind =
+            |first: &Event| first.offset.position <= named.position && (!current || first.offset.epoch == named.epoch);
+        event_of(&next[at]).is_some_and(is_behind).then_some(at)
     };
     let waits_for = |at: usize| {
         let event = event_of(&next[at])?;
-        event.after.iter().flat_map(|after| after.iter()).find_map(|one| behind(event, one))
+        event.after.iter().flat_map(|after| after.iter()).find_map(|named| behind(event, named))
     };
-    let key = |at: usize| event_of(&next[at]).map(|event| (event.accepted_us, at));
-    let (_, earliest) = (0..lines.len()).filter_map(key).min()?;
-    let mut at = earliest;
+    let mut at = from;
     for _ in lines {
         let Some(other) = waits_for(at) else { return Some(at) };
         at = other;
     }
-    // They wait for each other in a circle, which no node wrote.
-    Some(earliest)
+    None
 }
 
 fn event_of(next: &Option<Stretch>) -> Option<&Event> {

@@ -4,20 +4,20 @@
 //! What is not wanted is still checked, so that every node finds the same entries malformed. Of an entry that a node wrote
 //! the arguments are not looked at again: that node has read them.
 
-use crate::log::redis::entry::{KnownFields, StreamEntry};
+use crate::log::redis::entry::known_fields::KnownFields;
 use crate::model::args::is_json;
 use crate::model::draft::{DraftLimits, Source, check_event_name, check_room_name};
 use crate::model::names::{EVERYBODY, MAIN_NAMESPACE};
 use serde::Deserialize;
 use std::borrow::Cow;
 
-/// The entry, if it is well-formed and `wanted` for none of its rooms. `None` where it must be decoded, also because that
-/// is what says what is wrong with it.
+/// The source and the idempotency id of an entry that is well-formed and `wanted` for none of its rooms. `None` where it
+/// must be decoded, also because that is what says what is wrong with it.
 pub(super) fn unwanted<'a>(
     fields: &KnownFields<'a>,
     limits: &DraftLimits,
     mut wanted: impl FnMut(&str, &str) -> bool,
-) -> Option<StreamEntry<'a>> {
+) -> Option<(Source, Option<&'a str>)> {
     let max = limits.room_name_bytes;
     let source = fields.source().ok()?;
     fields.accepted_us().ok()?;
@@ -45,7 +45,7 @@ pub(super) fn unwanted<'a>(
         _ => return None,
     }
     let is_good = source != Source::Stream || has_good_arguments(fields, limits);
-    is_good.then_some(StreamEntry::Unwanted(source, fields.id))
+    is_good.then_some((source, fields.id))
 }
 
 /// Whether nothing can be wrong with what only decoding looks at.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::model::args::Args;
+use redis::Arg;
 
 const LIMITS: DraftLimits = DraftLimits { max_event: 1000, room_name_bytes: 50, rooms: 3 };
 

@@ -7,7 +7,9 @@ use crate::model::command::SessionCommand;
 use crate::model::draft::{Draft, Source};
 use crate::model::id::Id;
 use crate::model::names::Room;
-use crate::model::offset::{Epoch, Offset};
+use crate::model::offset::{Epoch, Offset, Position};
+use crate::model::partition::Line;
+use crate::session::parked::UNPROVABLE;
 use crate::session::replay::{Missing, Replay};
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,9 +55,14 @@ fn lines() -> Lines {
 
 /// An event at a place, accepted at a time, behind positions on other lines.
 fn publish(lines: &mut Lines, (line, ms): (u8, u64), accepted_us: u64, behind: &[(u8, u64)]) {
+    let behind: Vec<_> = behind.iter().map(|(line, ms)| offset(*line, *ms)).collect();
+    publish_behind(lines, (line, ms), accepted_us, &behind);
+}
+
+fn publish_behind(lines: &mut Lines, (line, ms): (u8, u64), accepted_us: u64, behind: &[Offset]) {
     let draft = Draft::new("a", &format!("{line}:{ms}"), Args::none(), Source::Http);
     let mut after = After::default();
-    behind.iter().for_each(|(line, ms)| after.add(Line::new(*line).unwrap(), at(*ms)));
+    behind.iter().for_each(|offset| after.add(*offset));
     let event = Event { offset: offset(line, ms), draft, accepted_us, after: after.boxed() };
     lines.0[usize::from(line)].push(Arc::new(event), 0);
 }
@@ -129,6 +136,50 @@ fn a_place_has_what_came_before_it_and_nothing_else() {
     assert_eq!(got[1].1, place([10, 10, 0]));
     // Nothing more is on the control line, or on line 1.
     assert_eq!(got[3].1, place([30, 30, 10]));
+}
+
+#[test]
+fn what_names_a_position_that_its_line_lost_comes_before_what_names_it() {
+    let mut lines = lines();
+    // The control line was at 90 when a failover took that from it, and its new master's clock is behind. So is the clock by
+    // which the event after that was accepted.
+    let lost = Offset { epoch: Epoch(6), ..offset(0, 90) };
+    publish_behind(&mut lines, (1, 50), 200, &[lost]);
+    publish(&mut lines, (0, 60), 100, &[(1, 50)]);
+    publish(&mut lines, (2, 50), 300, &[(0, 60)]);
+    for events in [1, 5] {
+        assert_eq!(names(&replayed(&lines, [60; 3], events)), ["1:50", "0:60", "2:50"]);
+    }
+    // Until nodes notice, what they write to the new master has the epoch of before.
+    let mut lines = self::lines();
+    publish(&mut lines, (0, 60), 200, &[]);
+    publish_behind(&mut lines, (1, 50), 100, &[Offset { epoch: Epoch(6), ..offset(0, 60) }]);
+    assert_eq!(names(&replayed(&lines, [60; 3], 5)), ["0:60", "1:50"]);
+}
+
+#[test]
+fn whoever_lost_something_on_one_line_is_not_believed_to_have_the_last_event() {
+    let mut lines = lines();
+    publish(&mut lines, (0, 10), 1, &[]);
+    publish(&mut lines, (1, 10), 2, &[]);
+    let here = place([10; 3]);
+    let missing = |after| Missing { after, rooms: vec!["a".into()], changes: Vec::new() };
+    let mut replay = Replay::new(&Id::random(), place([0; 3]).offsets().map(missing).collect(), &here);
+    assert_eq!(replay.last_possible(&here), Some((Line::CONTROL, at(10))));
+    let one = Slice { events: 1, bytes: 1 << 20 };
+    let Step::Events(first) = replay.step(&lines, &here, "/", one) else { panic!() };
+    let place = first[0].place.clone().unwrap();
+    assert_eq!(
+        replay.last_possible(&here),
+        Some((Line::new(1).unwrap(), at(10))),
+        "its client can have that of line 0"
+    );
+    lines.0[1].expire(2_000_000);
+    assert!(matches!(replay.step(&lines, &here, "/", one), Step::Lost { room: None, .. }));
+    assert_eq!((place.control().position, replay.last_possible(&here)), (at(10), Some((Line::CONTROL, UNPROVABLE))));
+    let mut whole = Replay::new(&Id::random(), place.offsets().take(1).map(missing).collect(), &here);
+    assert!(matches!(whole.step(&lines, &here, "/", one), Step::Events(missed) if missed.is_empty()));
+    assert_eq!(whole.last_possible(&here), None, "what was queued last is the last");
 }
 
 #[test]
