@@ -13,7 +13,6 @@ use common::{json_string, setting, token};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-const CONNECTIONS: usize = 64;
 const PAYLOAD: usize = 128;
 const MOST: Duration = Duration::from_secs(120);
 /// Events of one NDJSON request; the contract allows 1,000.
@@ -87,8 +86,14 @@ fn throughput() {
             ]);
         }
     }
-    table.print(&format!("publish: {CONNECTIONS} keep-alive connections, {PAYLOAD} B, one subscriber, {repeats} runs"));
+    let connections = connections();
+    table.print(&format!("publish: {connections} keep-alive connections, {PAYLOAD} B, one subscriber, {repeats} runs"));
     println!("aims with one event a request: 1.4 × the echo embedded, 2.5 × on Redis");
+}
+
+/// How many connections post single events.
+fn connections() -> usize {
+    setting("CONNECTIONS", 64)
 }
 
 fn publish(kind: Kind, way: BackendTransport, events: usize) -> Run {
@@ -126,7 +131,7 @@ fn publish(kind: Kind, way: BackendTransport, events: usize) -> Run {
 /// Posts the events and reads every answer.
 fn post(address: SocketAddr, way: BackendTransport, events: usize) {
     let mut poster = match way {
-        BackendTransport::Single(depth) => Poster::events(address, CONNECTIONS, depth),
+        BackendTransport::Single(depth) => Poster::events(address, connections(), depth),
         BackendTransport::Batches => Poster::batches(address, 4),
     };
     let body = event("all", &json_string(PAYLOAD));

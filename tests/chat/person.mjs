@@ -28,6 +28,9 @@ export class Person {
 
   badge = (state, timeout) => this.page.locator(`.badge[data-state=${state}]`).waitFor({ timeout });
 
+  /** Waits until the page is no longer connected. */
+  away = () => this.page.locator(".badge:not([data-state=live])").waitFor();
+
   /** Starts or finds the conversation with these people, and resolves with its id. */
   async startWith(...names) {
     await this.page.getByRole("button", { name: "New conversation" }).click();

@@ -56,7 +56,10 @@ test("the backend is down: a message fails and is sent once by a retry, and a lo
     await ann.say("into the void");
     await ann.seesStatus("into the void", "failed");
     await ann.badge("live");
+    // The status is "failed" before and after: the second failure is over before the backend starts.
+    const again = ann.page.waitForEvent("requestfailed", (asked) => asked.method() === "POST");
     await ann.message("into the void").getByRole("button", { name: "Retry" }).click();
+    await again;
     await ann.seesStatus("into the void", "failed");
     await chat.startBackend();
     await ann.message("into the void").getByRole("button", { name: "Retry" }).click();
@@ -85,8 +88,8 @@ test("roomcast is down: reconnecting, offline with polling, live again, and no m
     const other = await cleo.startWith(await chat.api("Ann"));
     await ann.entry(other).waitFor();
 
-    await chat.roomcast.stop();
-    await Promise.all([ann, bob].map((person) => person.badge("reconnecting")));
+    // Shown for a few seconds only.
+    await Promise.all([chat.roomcast.stop(), ...[ann, bob].map((person) => person.badge("reconnecting"))]);
     await ann.say("sent while it is away");
     await ann.seesStatus("sent while it is away", "sent");
     await Promise.all([ann, bob].map((person) => person.badge("offline", SLOW)));
@@ -125,16 +128,24 @@ test("a short break of the connection: roomcast replays the missed messages, and
       await until(() => ann.asked(`POST /api/conversations/${id}/read`), "read");
 
       const there = chat.proxy.target;
-      chat.proxy.target = { port: await freePort() };
+      const gone = { port: await freePort() };
       const gets = () => ann.requests.filter((asked) => asked.startsWith("GET /api/")).length;
-      const before = gets();
-      chat.proxy.cut();
-      await ann.badge("reconnecting");
-      for (const text of ["missed one", "missed two"]) await bob.say(id, text);
-      chat.proxy.target = there;
-      await ann.badge("live", SLOW);
-      await shows(ann, ["before", "missed one", "missed two"]);
-      assert.equal(gets(), before, "nothing fetched after a recovery");
+      const texts = ["before"];
+      // A page that is away for more than 4 s fetches. If a busy machine makes the break so long, the next one is measured.
+      const isShort = async () => {
+        const before = gets();
+        chat.proxy.target = gone;
+        chat.proxy.cut();
+        const missed = [1, 2].map((number) => `missed ${texts.length}.${number}`);
+        const said = async () => { for (const text of missed) await bob.say(id, text); };
+        await Promise.all([ann.away(), said()]);
+        texts.push(...missed);
+        chat.proxy.target = there;
+        await ann.badge("live", SLOW);
+        await shows(ann, texts);
+        return gets() === before;
+      };
+      await until(isShort, "a break after which nothing is fetched", 2 * SLOW);
     },
     { proxied: true },
   ));
@@ -149,7 +160,7 @@ test("a short break of the connection without recovery: the page fetches the mis
       const there = chat.proxy.target;
       chat.proxy.target = { port: await freePort() };
       chat.proxy.cut();
-      await ann.badge("reconnecting");
+      await ann.away();
       await bob.say(id, "missed");
       const events = () => chat.metric('roomcast_events_total{source="http"}');
       await until(async () => (await events()) === 5, "five events: two updates of the start, the message and its two updates");

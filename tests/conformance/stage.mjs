@@ -7,7 +7,7 @@ import { startNode } from "../harness/node.mjs";
 
 export const PING_INTERVAL = 300;
 // The suites have 200, which is no longer than a pause of a busy machine: the pong of a case would come too late.
-export const PING_TIMEOUT = 1_000;
+export const PING_TIMEOUT = 3_000;
 export const MAX_PAYLOAD = 1_000_000;
 
 /**
@@ -22,8 +22,8 @@ export function stageWith({ on, namespaces = ["/"] }) {
       ping_interval: `${PING_INTERVAL}ms`,
       ping_timeout: `${PING_TIMEOUT}ms`,
       max_payload: `${MAX_PAYLOAD}B`,
-      // Longer than what a case does before it connects: three heartbeats.
-      connect_timeout: "4s",
+      // Longer than what a case does before it connects: three heartbeats, or the end of a ping timeout.
+      connect_timeout: "8s",
     };
     stage.node = await startNode({ auth: { anonymous: true }, rooms: [], on, recovery: { window: "0s" }, socketio });
   });
@@ -82,6 +82,9 @@ export async function probe(node, polling) {
   socket.send("2probe");
   return { socket, answer: await socket.next() };
 }
+
+/** How many connections the node has closed because they did not join within `connect_timeout`. */
+export const neverJoined = (node) => node.metric('roomcast_closes_total{reason="connect_timeout"}');
 
 /** The next `count` packets of a polling session; pings are answered and left out. */
 export async function pollPackets(polling, count) {

@@ -8,6 +8,7 @@ import { parse } from "yaml";
 import { connectWs } from "../harness/clients.mjs";
 import { until, within } from "../harness/deadline.mjs";
 import { post, request } from "../harness/http.mjs";
+import { seconds } from "./tools.mjs";
 
 const COMPOSE = path.join(import.meta.dirname, "../../deploy/compose/compose.yaml");
 const { services } = parse(fs.readFileSync(COMPOSE, "utf8"));
@@ -35,15 +36,16 @@ class Service {
     });
   }
 
+  /** Within the time that Docker waits before it kills. */
   async stop() {
     this.process.kill("SIGTERM");
-    return within(this.exited, `the end of ${this.name}`);
+    return within(this.exited, `the end of ${this.name}`, seconds(services[this.name].stop_grace_period) * 1000);
   }
 }
 
 const started = [];
 const start = (name) => (started.push(new Service(name)), started.at(-1));
-const answers = (url) => until(async () => (await request(url).catch(() => undefined))?.status === 200, `${url} answering`);
+const answers = (url) => until(async () => (await request(url).catch(() => undefined))?.status === 200, `${url} answering`, 30_000);
 
 async function run() {
   assert.deepEqual(Object.keys(services).sort(), Object.keys(IMAGES).sort());

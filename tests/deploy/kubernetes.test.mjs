@@ -173,6 +173,7 @@ test("a node runs with what the manifests give it, answers the probes, and stops
   const { spec } = yaml("deploy/kubernetes/deployment.yaml").spec.template;
   const [container] = spec.containers;
   const redis = await startRedis();
+  let node;
   try {
     await withDirectory(async (directory) => {
       const secrets = { jwt_secret: "a secret of at least 32 bytes, for tests", publish_keys: "a-long-random-publish-key", redis_url: redis.url };
@@ -184,7 +185,7 @@ test("a node runs with what the manifests give it, answers the probes, and stops
       const env = Object.fromEntries(container.env.map(({ name, value }) => [name, here(value)]));
       // As Kubernetes sets it for a Service named "roomcast", if links are not turned off.
       assert.equal(spec.enableServiceLinks, false);
-      const node = new Daemon(container.args.map(here), { ...env, ROOMCAST_SHUTDOWN__DRAIN: "1s" });
+      node = new Daemon(container.args.map(here), { ...env, ROOMCAST_SHUTDOWN__DRAIN: "1s" });
       const url = { http: `http://127.0.0.1:${http}`, admin: `http://127.0.0.1:${admin}` };
       const status = async (port, pathname) => (await request(url[port] + pathname).catch(() => undefined))?.status;
       for (const { httpGet } of [container.startupProbe, container.livenessProbe, container.readinessProbe]) {
@@ -195,6 +196,7 @@ test("a node runs with what the manifests give it, answers the probes, and stops
       assert.equal(code, 0, node.output);
     });
   } finally {
+    if (node && !node.exit) await node.stop("SIGKILL");
     await redis.close();
   }
 });

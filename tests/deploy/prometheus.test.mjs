@@ -114,14 +114,18 @@ scenario("every query of the dashboard and the alerts finds series", async (s) =
     await finds("a duration", quantile, ({ value: [, number] }) => Number(number) > 0);
   }
 
-  const { groups } = await prometheus.api("rules");
-  const loaded = groups.flatMap((group) => group.rules);
+  const rulesLoaded = async () => (await prometheus.api("rules")).groups.flatMap((group) => group.rules);
+  // "unknown" until they are evaluated for the first time.
+  const loaded = await until(async () => {
+    const all = await rulesLoaded();
+    return all.every(({ health }) => health !== "unknown") && all;
+  }, "every rule evaluated", 20_000);
   assert.deepEqual(loaded.map(({ name, health }) => [name, health]), rules.map(({ alert }) => [alert, "ok"]));
   for (const { query: { query } } of dashboard.templating.list.filter(({ type }) => type === "query")) {
     const [, series, label] = /^label_values\((.*), (\w+)\)$/.exec(filled(query));
-    assert.ok((await prometheus.api(`label/${label}/values`, { "match[]": series })).length > 0, query);
+    await until(async () => (await prometheus.api(`label/${label}/values`, { "match[]": series })).length > 0, query, 20_000);
   }
-}, { timeout: 120_000 });
+}, { timeout: 240_000 });
 
 scenario("an alert fires by itself when Redis is away", async (s) => {
   const store = await s.redis();

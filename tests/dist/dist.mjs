@@ -21,7 +21,7 @@ export const artifact = (name) => {
   return file;
 };
 
-const TIMEOUT = 120_000;
+const TIMEOUT = 300_000;
 /** A test with a directory of its own, and `keep` for what ends with it. */
 export const distTest = (name, body) =>
   test(name, { timeout: TIMEOUT }, async () => {

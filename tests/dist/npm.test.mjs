@@ -35,12 +35,12 @@ distTest("npx fetches the package from a registry; init, dev and demo run", asyn
   const key = /^ROOMCAST_PUBLISH__KEYS=(.*)$/m.exec(fs.readFileSync(path.join(cwd, ".env"), "utf8"))[1];
   const publish = { method: "POST", headers: { authorization: `Bearer ${key}` }, body: JSON.stringify({ room: "a", event: "b", data: 1 }) };
   assert.equal((await request(`${dev.url}/publish`, publish)).status, 200);
-  await dev.stop();
+  await dev.stop("SIGTERM", 30_000);
   await until(() => request(`${dev.url}/health`).then(() => false, () => true), "the server ending with npx");
 
   const demo = await serve(context.keep, "npx", ["--yes", "roomcast", "demo"], env);
   assert.match(demo.stdout, /curl/);
-  await demo.stop();
+  await demo.stop("SIGTERM", 30_000);
 });
 
 distTest("npm install of the files: arguments, exit codes and signals reach the binary", async (context) => {
@@ -51,7 +51,7 @@ distTest("npm install of the files: arguments, exit codes and signals reach the 
   assert.match(missing.output, /cannot read the file \/no\/such\.toml/);
 
   const node = await serve(context.keep, program, ["demo"], machine.env);
-  assert.deepEqual(await node.stop("SIGTERM"), { code: 0, signal: null });
+  assert.deepEqual(await node.stop("SIGTERM", 30_000), { code: 0, signal: null });
   await assert.rejects(request(`${node.url}/health`));
 
   const killed = await serve(context.keep, program, ["demo"], machine.env);

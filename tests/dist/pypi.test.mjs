@@ -16,7 +16,7 @@ distTest("pip finds the wheel that fits, and the installed program serves", asyn
   assert.equal(await output(program, ["--version"], { env }), expectedVersion());
   const demo = await serve(keep, program, ["demo"], env);
   assert.match((await request(demo.url)).text, /<title>/);
-  assert.deepEqual(await demo.stop(), { code: 0, signal: null });
+  assert.deepEqual(await demo.stop("SIGTERM", 30_000), { code: 0, signal: null });
 
   // Every installed file is in RECORD, with its hash.
   await pip("check");

@@ -85,7 +85,7 @@ suite("the client code of the documents", () => {
     const { page } = await run(node, code, FUNCTIONS);
     s.keep({ close: () => page.close() });
     const answers = () => page.evaluate(() => globalThis.calls.map(([, [answer]]) => answer));
-    await until(async () => (await answers()).length === 700, "an answer to each event");
+    await until(async () => (await answers()).length === 700, "an answer to each event", 40_000);
     assert.deepEqual((await answers()).sort((a, b) => a - b), [...Array(700).keys()]);
     assert.ok((await node.metric('roomcast_events_refused_total{reason="rate_limited",source="client"}')) > 0, "the limit was reached");
   });

@@ -70,7 +70,8 @@ suite("the commands of the documents", () => {
   scenario("docs/protocol/sse.md: listen with curl", async (s) => {
     const node = await s.node({ rooms });
     const curl = start(s, snippet("docs/protocol/sse.md", "sh", "curl -N"), node, { TOKEN: tokenFor("7") });
-    await until(async () => (await node.connections("sse")) === 1, "the connection");
+    const members = async () => (await node.get("/rooms/lobby:1", { authorization: `Bearer ${KEY}` })).json().connections;
+    await until(async () => (await members()) === 1, "curl in the room");
     await start(s, `curl -s "$ROOMCAST_URL/publish" -H "Authorization: Bearer $ROOMCAST_PUBLISH__KEYS" -d '{"room":"lobby:1","event":"news","data":1}'`, node).ended();
     await curl.answered("event: news");
   });

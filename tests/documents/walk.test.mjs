@@ -30,7 +30,7 @@ suite("README.md", () => {
       snippet(PAGE, "sh", "set -a"),
       "until roomcast health --url http://localhost:8080 >/dev/null 2>&1; do :; done",
       snippet(PAGE, "sh", "curl -N"),
-      `until curl -s http://localhost:8080/metrics | grep -q 'roomcast_connections{.*protocol="sse".*} 1'; do :; done`,
+      `until curl -s -H "Authorization: Bearer $ROOMCAST_PUBLISH__KEYS" http://localhost:8080/rooms/chat:42 | grep -q '"connections":1'; do :; done`,
       snippet(PAGE, "sh", "curl -s http://localhost:8080/publish"),
       'echo; echo TOKEN="$(roomcast token --user 7)"; wait',
     ];

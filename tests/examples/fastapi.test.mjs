@@ -18,7 +18,7 @@ test("examples/fastapi: ./start.sh; messages, typing, a reload", { timeout: 240_
     await bob.sees("Ann hello");
     await bob.say("hi Ann");
     await ann.sees("Bob hi Ann");
-    assert.deepEqual(await bob.messages(), ["Ann hello", "Bob hi Ann"]);
+    await bob.shows(["Ann hello", "Bob hi Ann"]);
     assert.equal((await fetch(`${example.url}/chats/42/messages`)).status, 401);
     assert.equal((await fetch(`${example.url}/roomcast`, { method: "POST", body: "{}" })).status, 401);
   } finally {

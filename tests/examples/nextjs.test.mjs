@@ -20,7 +20,7 @@ test("examples/nextjs: npm start; a message reaches the other window, and a relo
     await bob.say("hi Ann");
     await ann.sees("Bob hi Ann");
     await bob.page.reload();
-    assert.deepEqual(await bob.messages(), ["Ann hello", "Bob hi Ann"]);
+    await bob.shows(["Ann hello", "Bob hi Ann"]);
 
     const answer = await fetch(`${example.url}/chats/42/messages`, { method: "POST", body: '{"text":"anonymous"}' });
     assert.equal(answer.status, 401);

@@ -40,7 +40,7 @@ export async function startExample(name, command, args, env = {}) {
     }, () => `${count} connections in ${room}: ${all.output}`),
     /** Ends it as Ctrl-C does: every part is gone afterwards. */
     async stop() {
-      const { code } = all.exit ?? (await all.stop("SIGINT", 20_000));
+      const { code } = all.exit ?? (await all.stop("SIGINT", 30_000));
       fs.rmSync(directory, { recursive: true, force: true });
       assert.equal(code, 0, all.output);
       for (const left of [port, roomcastPort]) await assert.rejects(request(`http://127.0.0.1:${left}/`), /ECONNREFUSED/, `port ${left} is closed`);
@@ -58,6 +58,7 @@ export function people(browser, { url }) {
     await page.getByRole("button", { name: "Enter" }).click();
     await page.getByRole("heading", { name: "Chat 42" }).waitFor();
     const list = page.getByLabel("Messages");
+    let shown;
     return {
       page,
       async say(text) {
@@ -65,7 +66,11 @@ export function people(browser, { url }) {
         await page.getByRole("button", { name: "Send" }).click();
       },
       sees: (text) => list.locator("li", { hasText: text }).waitFor(),
-      messages: () => list.locator("li").allTextContents(),
+      /** Waits until the window shows exactly these messages. */
+      shows: (texts) => until(
+        async () => JSON.stringify((shown = await list.locator("li").allTextContents())) === JSON.stringify(texts),
+        () => `${name} sees ${JSON.stringify(shown)} instead of ${JSON.stringify(texts)}`,
+      ),
     };
   }));
 }

@@ -96,7 +96,7 @@ class Gateway {
     });
     // Any answer will do: the node may not be ready.
     const answers = async () => (await request(`${this.url}/health/live`).catch(() => undefined))?.status;
-    await until(answers, () => `${this.kind} answering; ${this.output}`);
+    await until(answers, () => `${this.kind} answering; ${this.output}`, 30_000);
     return this;
   }
 

@@ -33,7 +33,7 @@ class Prometheus extends Daemon {
   query = async (expression) => (await this.api("query", { query: expression })).result;
 
   async close() {
-    await this.stop();
+    await this.stop("SIGTERM", 30_000);
     fs.rmSync(this.directory, { recursive: true, force: true });
   }
 }

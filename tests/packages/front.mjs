@@ -10,7 +10,10 @@ class Front {
 
   constructor(target) {
     this.target = target;
-    this.server = http.createServer((request, response) => this.#serve(request, response));
+    this.server = http.createServer((request, response) => {
+      // A client that gave up, or a node that is away: the connection ends.
+      this.#serve(request, response).catch(() => request.socket.destroy());
+    });
   }
 
   async #serve(request, response) {

@@ -157,7 +157,7 @@ for (const kind of GATEWAYS) {
           sent.on("error", reject).end(JSON.stringify({ room: "room:a", event: "n", data: n }));
         });
       const count = 400;
-      const statuses = await within(Promise.all(range(count).map(post)), "all answers", 20_000);
+      const statuses = await within(Promise.all(range(count).map(post)), "all answers", 40_000);
       assert.deepEqual([...new Set(statuses)], [200]);
       await until(() => watcher.eventsOf("n").length === count, () => `${count} events, got ${watcher.eventsOf("n").length}`);
       assert.equal(new Set(watcher.eventsOf("n").map(({ data }) => data)).size, count);

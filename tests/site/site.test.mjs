@@ -63,8 +63,11 @@ test("the search finds a page by a word in it", async () => {
   await page.locator("#localsearch-input").fill("rooms_claim");
   const results = page.locator("#localsearch-list a");
   await results.first().waitFor();
-  const links = await results.evaluateAll((found) => found.map((link) => link.getAttribute("href")));
-  assert.ok(links.some((link) => link.startsWith("/docs/rules.html")), links.join(" "));
+  let links = [];
+  await until(async () => {
+    links = await results.evaluateAll((found) => found.map((link) => link.getAttribute("href")));
+    return links.some((link) => link.startsWith("/docs/rules.html"));
+  }, () => `the page of rules in: ${links.join(" ")}`);
   await results.first().click();
   await page.waitForURL(/\/docs\//);
   assert.deepEqual(errors, []);
@@ -91,7 +94,7 @@ test("the search finds the page for a task among its first answers", async () =>
     await page.locator("#localsearch-input").fill(words);
     const links = () => page.locator("#localsearch-list a.result").evaluateAll((found) => found.slice(0, 6).map((link) => link.getAttribute("href")));
     const seen = () => links().then((found) => found.some((link) => link.startsWith(wanted)));
-    if (!(await until(seen, words, 3_000).then(() => true, () => false))) wrong.push([words, await links()]);
+    if (!(await until(seen, words).then(() => true, () => false))) wrong.push([words, await links()]);
   }
   assert.deepEqual(wrong, []);
   await page.close();

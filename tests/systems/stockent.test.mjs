@@ -106,20 +106,21 @@ suite("StockENT", () => {
 
   scenario("rooms: joined on view, left on navigation, and nothing is left behind after a disconnection", async (s) => {
     const system = await stockent(s, { env: { ROOMCAST_RECOVERY__WINDOW: "1s" } });
-    assert.equal(await rooms(system), 0);
+    const has = (count) => until(async () => (await rooms(system)) === count, async () => `${count} rooms, now ${await rooms(system)}`);
+    await has(0);
     const ann = await person(s, system, ANN);
     const page = ann.page();
     await page.mount();
-    assert.equal(await rooms(system), 2);
+    await has(2);
     await page.unmount();
-    assert.equal(await rooms(system), 1);
+    await has(1);
     const bob = await person(s, system, BOB);
     await bob.page().mount();
     await page.mount();
     ann.socket.disconnect();
     bob.socket.io.reconnection(false);
     bob.socket.io.engine.transport.close();
-    await until(async () => (await rooms(system)) === 0, async () => `no room left, now ${await rooms(system)}`);
+    await has(0);
     await until(async () => (await total(system.nodes, "roomcast_sessions")) === 0, "no session left after the window");
     const left = async () => (await Promise.all((await system.redis.cli("--scan", "--pattern", "roomcast:*:sessions:*")).split("\n").filter(Boolean).map((key) => system.redis.cli("HKEYS", key)))).join("\n").split("\n").filter((field) => field && field !== "@");
     await until(async () => (await left()).length === 0, "no record left in Redis");

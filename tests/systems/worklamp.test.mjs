@@ -180,7 +180,7 @@ suite("Worklamp", () => {
   });
 
   scenario("client: after a reconnection the rooms on screen are joined, with and without recovery", async (s) => {
-    const system = await worklamp(s, { env: { ROOMCAST_RECOVERY__WINDOW: "3s" } });
+    const system = await worklamp(s, { env: { ROOMCAST_RECOVERY__WINDOW: "8s" } });
     const proxy = await s.proxy(system.roomcast);
     // By WebSocket, since a cut between two polls would not be noticed.
     const ann = await person(s, system, "ann", { via: proxy, transports: ["websocket"] });
@@ -195,7 +195,7 @@ suite("Worklamp", () => {
     assert.equal(ann.socket.recovered, true);
     ann.socket.io.reconnection(false);
     proxy.cut();
-    await until(async () => (await Promise.all(system.nodes.map((node) => node.metric("roomcast_sessions")))).reduce((a, b) => a + b) === 1, "the session forgotten after the window");
+    await until(async () => (await Promise.all(system.nodes.map((node) => node.metric("roomcast_sessions")))).reduce((a, b) => a + b) === 1, "the session forgotten after the window", 30_000);
     ann.socket.io.reconnection(true);
     ann.socket.connect();
     await until(() => ann.client.connects === 3, "a new session");
