@@ -16,7 +16,6 @@ pub mod telemetry;
 pub use prometheus::Gauge;
 pub use snapshot::{Family, MetricKind, Point, PointValue};
 
-use crate::model::draft::Source;
 use auth::AuthMetrics;
 use backend::BackendMetrics;
 use connections::ConnectionMetrics;
@@ -74,16 +73,6 @@ impl Metrics {
             node: NodeMetrics::new(&make, version)?,
             registry,
         })
-    }
-
-    /// Counts accepted events.
-    pub fn accepted(&self, source: Source, count: u64) {
-        self.events.accepted(source, count);
-    }
-
-    /// Counts an answer of `/publish`.
-    pub fn publish_answered(&self, status: u16) {
-        self.events.publish_answered(status);
     }
 
     /// The Prometheus text format.

@@ -50,6 +50,8 @@ pub struct Caller {
     pub slot: Slot,
     accepted: Instant,
     waited: Cell<Option<Duration>>,
+    /// How often it has gone on on another shard's thread.
+    pub(super) moves: Cell<u8>,
     /// The newest polling sessions that began on this socket.
     begun: RefCell<VecDeque<Ticket>>,
 }
@@ -58,8 +60,8 @@ impl Caller {
     /// For a connection that was just accepted.
     pub fn new(listener: ListenerKind, peer: IpAddr, is_proxy: bool, socket: Arc<AcceptedSocket>) -> Self {
         let (slot, waited, begun) = (Slot::default(), Cell::new(None), RefCell::default());
-        let client = Cell::new(peer);
-        Self { listener, is_unix: false, peer, is_proxy, client, socket, slot, accepted: Instant::now(), waited, begun }
+        let (client, moves, accepted) = (Cell::new(peer), Cell::new(0), Instant::now());
+        Self { listener, is_unix: false, peer, is_proxy, client, socket, slot, accepted, waited, moves, begun }
     }
 
     /// Who sent the request: the other end, or the client that a trusted proxy names.

@@ -4,8 +4,8 @@
 //! for every few events ([decision 24](../../docs/decisions/24-publishers-gather-on-one-shard.md)).
 //!
 //! Whether a shard has time is seen from its lag: how long its thread takes for all that is ready, which is how long any of it may
-//! wait. Up to [`LIGHT`] publishers come, and from [`CROWDED`] on they leave for a shard that is light. In between they stay, so
-//! that nobody moves to and fro.
+//! wait. Up to [`LIGHT`] publishers come, and from [`CROWDED`] on they leave for a shard that is light, one after the other. In
+//! between they stay, so that nobody moves to and fro.
 
 use parking_lot::Mutex;
 use std::time::{Duration, Instant};
@@ -24,8 +24,11 @@ const KNOWN: Duration = Duration::from_secs(1);
 const ARRIVALS: u32 = 8;
 /// Answers after which a connection looks round: for one that ends sooner a move is not worth it.
 const LOOK: u32 = 16;
-/// Answers after which one that has moved looks for another shard again.
-const MOVED_LOOK: u32 = 1_024;
+/// So long a connection stays that has moved. With each move it is twice as long: where two shards seem better than the other
+/// in turns, nobody moves to and fro for ever.
+const REST: Duration = Duration::from_secs(1);
+/// How often that is doubled.
+const MAX_DOUBLINGS: u8 = 6;
 /// Events a turn from which a connection stays on a light shard, too: it gives its thread enough to do whenever it wakes it.
 const MANY: u32 = 4;
 
@@ -44,17 +47,20 @@ struct Lag {
     count: u32,
     /// When the last one began.
     began: Option<Instant>,
-    /// Connections that came since the lag is known.
+    /// Connections that came since the lag is known; as many as may come after one from a crowd.
     arrivals: u32,
 }
 
 impl Lag {
-    /// The lag, as far as it is known.
-    fn at(&self, now: Instant) -> Duration {
-        match self.known {
-            Some((lag, at)) if now.saturating_duration_since(at) < KNOWN => lag,
-            _ => Duration::ZERO,
-        }
+    /// The lag, if it is known.
+    fn at(&self, now: Instant) -> Option<Duration> {
+        let (lag, at) = self.known?;
+        (now.saturating_duration_since(at) < KNOWN).then_some(lag)
+    }
+
+    /// Whether there is time for more publishers.
+    fn is_light(&self, now: Instant) -> bool {
+        self.at(now).is_none_or(|lag| lag <= LIGHT)
     }
 
     fn measured(&mut self, lag: Duration, now: Instant) {
@@ -69,13 +75,14 @@ impl Lag {
         (self.known, self.count, self.arrivals) = (Some((lag, now)), 0, 0);
     }
 
-    /// Whether one more connection may come.
-    fn admit(&mut self, now: Instant) -> bool {
-        if self.known.is_none_or(|(_, at)| now.saturating_duration_since(at) >= KNOWN) {
+    /// Whether one more connection may come to this shard, which is light. One from a crowded shard comes alone: it may be what
+    /// the crowd there is made of.
+    fn admit(&mut self, comes_from_crowd: bool, now: Instant) -> bool {
+        if self.at(now).is_none() {
             self.learn(Duration::ZERO, now);
         }
-        let is_admitted = self.at(now) <= LIGHT && self.arrivals < ARRIVALS;
-        self.arrivals += u32::from(is_admitted);
+        let is_admitted = self.arrivals < ARRIVALS;
+        self.arrivals = self.arrivals.saturating_add(if comes_from_crowd { ARRIVALS } else { 1 });
         is_admitted
     }
 }
@@ -104,16 +111,17 @@ impl Gathering {
         }
     }
 
-    /// Where a connection of a shard should go on, if that is another one. Only one that `gathers` leaves a shard that is not
-    /// crowded.
+    /// Where a connection of a shard should go on, if that is another one and its own is known. Only one that `gathers` leaves a
+    /// shard that is not crowded.
     fn better_than(&self, own: usize, gathers: bool, now: Instant) -> Option<usize> {
-        let is_crowded = self.shards.get(own)?.lock().at(now) >= CROWDED;
+        let is_crowded = self.shards.get(own)?.lock().at(now)? >= CROWDED;
         let others = match (is_crowded, gathers) {
             (true, _) => self.shards.len(),
             (false, true) => own,
             (false, false) => 0,
         };
-        (0..others).find(|&other| other != own && self.shards[other].lock().admit(now))
+        let light = (0..others).find(|&other| other != own && self.shards[other].lock().is_light(now))?;
+        self.shards[light].lock().admit(is_crowded, now).then_some(light)
     }
 }
 
@@ -124,8 +132,8 @@ pub(super) struct Stay {
     turns: u32,
     /// Events in them since it last looked round.
     events: u32,
-    /// Whether it has come from another shard.
-    has_moved: bool,
+    /// Before this it does not move.
+    rests_until: Instant,
 }
 
 /// What a connection finds when it looks round.
@@ -138,8 +146,13 @@ pub(super) struct Look {
 }
 
 impl Stay {
-    pub(super) fn new(shard: u8, has_moved: bool) -> Self {
-        Self { shard: shard.into(), turns: 0, events: 0, has_moved }
+    /// From now on, after so many moves.
+    pub(super) fn new(shard: u8, moves: u8, now: Instant) -> Self {
+        let rest = match moves.checked_sub(1) {
+            Some(again) => REST * (1 << again.min(MAX_DOUBLINGS)),
+            None => Duration::ZERO,
+        };
+        Self { shard: shard.into(), turns: 0, events: 0, rests_until: now + rest }
     }
 
     /// Which shard it is.
@@ -155,13 +168,16 @@ impl Stay {
             return Look::default();
         }
         let gathers = std::mem::take(&mut self.events) < MANY * LOOK;
-        let may_move = !self.has_moved || self.turns.is_multiple_of(MOVED_LOOK);
+        let rests = now < self.rests_until;
         Look {
             measures: gathering.begins_to_measure(self.shard, now),
-            moves_to: if may_move { gathering.better_than(self.shard, gathers, now) } else { None },
+            moves_to: if rests { None } else { gathering.better_than(self.shard, gathers, now) },
         }
     }
 }
+
+#[cfg(test)]
+mod simulation;
 
 #[cfg(test)]
 mod tests {
@@ -177,8 +193,10 @@ mod tests {
     fn publishers_gather_on_the_first_shard_that_is_light_a_few_at_a_time() {
         let (gathering, now) = (Gathering::new(3), Instant::now());
         let come = |from| (0..2 * ARRIVALS).filter_map(|_| gathering.better_than(from, true, now)).collect::<Vec<_>>();
+        assert!(come(2).is_empty(), "nothing is known of its own");
+        (0..3).for_each(|shard| learn(&gathering, shard, LIGHT, now));
         assert_eq!(gathering.better_than(0, true, now), None, "it is the first");
-        assert_eq!(come(2), [[0; ARRIVALS as usize], [1; ARRIVALS as usize]].concat());
+        assert_eq!(come(2), [0; ARRIVALS as usize]);
         learn(&gathering, 0, LIGHT, now);
         assert_eq!(come(1), [0; ARRIVALS as usize], "it is known to be light still");
         learn(&gathering, 0, LIGHT + US, now);
@@ -187,14 +205,16 @@ mod tests {
     }
 
     #[test]
-    fn publishers_leave_a_crowded_shard_for_a_light_one() {
+    fn publishers_leave_a_crowded_shard_for_a_light_one_by_one() {
         let (gathering, now) = (Gathering::new(3), Instant::now());
         learn(&gathering, 0, CROWDED, now);
         learn(&gathering, 1, LIGHT + US, now);
         assert_eq!(gathering.better_than(0, true, now), Some(2));
+        assert_eq!(gathering.better_than(0, true, now), None, "it may bring the crowd along");
         learn(&gathering, 2, CROWDED, now);
         assert_eq!(gathering.better_than(0, true, now), None, "nowhere is it better");
         let later = now + KNOWN;
+        learn(&gathering, 1, CROWDED, later);
         assert_eq!(gathering.better_than(1, true, later), Some(0), "nobody has published there for long");
         assert_eq!(gathering.better_than(0, true, later), None);
     }
@@ -202,8 +222,9 @@ mod tests {
     #[test]
     fn a_connection_with_many_events_a_turn_leaves_only_a_crowded_shard() {
         let (gathering, now) = (Gathering::new(2), Instant::now());
+        learn(&gathering, 1, LIGHT, now);
         let first_move = |events: usize| {
-            let mut stay = Stay::new(1, false);
+            let mut stay = Stay::new(1, 0, now);
             (0..2 * LOOK).find_map(|_| stay.answered(events, &gathering, now).moves_to)
         };
         assert_eq!([first_move(MANY as usize - 1), first_move(MANY as usize)], [Some(0), None]);
@@ -214,6 +235,7 @@ mod tests {
     #[test]
     fn one_long_wait_for_a_core_is_no_crowd() {
         let (gathering, now) = (Gathering::new(2), Instant::now());
+        learn(&gathering, 1, LIGHT, now);
         for lag in [50 * CROWDED, LIGHT / 2, 50 * CROWDED, CROWDED] {
             gathering.measured(0, lag, now);
         }
@@ -233,11 +255,14 @@ mod tests {
     #[test]
     fn a_connection_looks_round_after_some_answers_and_after_a_move_much_later() {
         let (gathering, now) = (Gathering::new(2), Instant::now());
-        let first_move = |has_moved| {
-            let mut stay = Stay::new(1, has_moved);
-            (1..).find(|_| stay.answered(1, &gathering, now).moves_to.is_some())
+        let first_move = |moves, later| {
+            learn(&gathering, 1, LIGHT, now + later);
+            let mut stay = Stay::new(1, moves, now);
+            (1..=LOOK).find(|_| stay.answered(1, &gathering, now + later).moves_to.is_some())
         };
-        assert_eq!(first_move(false), Some(LOOK));
-        assert_eq!(first_move(true), Some(MOVED_LOOK));
+        assert_eq!(first_move(0, Duration::ZERO), Some(LOOK));
+        assert_eq!([first_move(1, REST - US), first_move(1, REST)], [None, Some(LOOK)]);
+        assert_eq!([first_move(3, 4 * REST - US), first_move(3, 4 * REST)], [None, Some(LOOK)]);
+        assert_eq!([first_move(200, 64 * REST - US), first_move(200, 64 * REST)], [None, Some(LOOK)]);
     }
 }

@@ -70,13 +70,10 @@ enum End {
 /// Serves a connection of a listener that takes events: a new one, or one that has come from another shard.
 pub(super) async fn serve(api: &Api, local: &LocalNode, caller: &Caller, socket: &Socket) -> Served {
     let http = &api.settings().http;
-    let has_moved = caller.has_asked();
-    let (wait, deadline) = match has_moved {
-        true => {
-            let now = Instant::now();
-            (Wait::Idle(now), now + http.idle_timeout)
-        }
-        false => (Wait::Head(caller.accepted()), caller.accepted() + http.head_timeout),
+    let (moves, now) = (caller.moves.get(), Instant::now());
+    let (wait, deadline) = match moves {
+        0 => (Wait::Head(caller.accepted()), caller.accepted() + http.head_timeout),
+        _ => (Wait::Idle(now), now + http.idle_timeout),
     };
     Publisher {
         api,
@@ -89,7 +86,7 @@ pub(super) async fn serve(api: &Api, local: &LocalNode, caller: &Caller, socket:
         wait,
         timer: LazyTimer::new(deadline),
         turn: Turn::new(api, local, caller),
-        stay: Stay::new(local.shard.index, has_moved),
+        stay: Stay::new(local.shard.index, moves, now),
     }
     .run()
     .await

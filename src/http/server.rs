@@ -316,6 +316,7 @@ fn move_to(shard: usize, api: &Arc<Api>, stream: Socket, caller: Rc<Caller>) {
     let Some(caller) = Rc::into_inner(caller) else { return };
     let (Some(shard), Ok(stream)) = (api.node.shards().get(shard), stream.detach()) else { return };
     api.node.context.metrics.events.publisher_moved();
+    caller.moves.set(caller.moves.get().saturating_add(1));
     let api = api.clone();
     shard.run(move |local| {
         if let Ok(stream) = stream.attach() {

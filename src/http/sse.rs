@@ -1,6 +1,6 @@
 //! `/sse?room=R&room=…`: authenticate, join, and stream (docs/protocol/sse.md).
 
-use crate::auth::{AuthError, bare_token};
+use crate::auth::{AuthError, Identity, bare_token};
 use crate::handlers::room_access::JoinError;
 use crate::handlers::session_start::Attempt;
 use crate::handlers::{backend_calls, lifecycle_rules, resume, room_access, session_start};
@@ -34,9 +34,10 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Request, Response, StatusCode};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-/// One request.
+/// One request: authenticates it.
 pub async fn serve(
     api: &Api,
     local: &Rc<LocalNode>,
@@ -69,6 +70,19 @@ pub async fn serve(
         // Before there is a session: one that is older than the history would be notified that the log was reset.
         local.shard.history_read().await;
     }
+    let rooms = query.rooms.iter().map(|room| room.as_str().into()).collect();
+    open(api, local, caller, identity, rooms, since).await
+}
+
+/// Opens the connection and begins its session.
+async fn open(
+    api: &Api,
+    local: &Rc<LocalNode>,
+    caller: &Caller,
+    identity: Arc<Identity>,
+    rooms: Vec<Room>,
+    since: Option<&str>,
+) -> Reply {
     let permit = match api.node.connection_limiter.take(caller.client(), ClientKind::Http) {
         Ok(permit) => permit,
         Err(full) => return ws::full(full),
@@ -98,7 +112,24 @@ pub async fn serve(
     }
     let mut online = local.shard.reserve(&session, &[]);
     let session = session_start::admit(local, session, [], &mut online);
-    let rooms: Vec<Room> = query.rooms.iter().map(|room| room.as_str().into()).collect();
+    let first =
+        first.memberships().filter(|(room, _)| !rooms.contains(room)).map(|(room, by)| (room.clone(), by)).unzip();
+    match join(local, key, session, rooms, first, since, online.ticket()).await {
+        None => stream(body),
+        Some(refusal) => refusal,
+    }
+}
+
+/// Joins the rooms that the stream names, and its `first` ones, and begins to write. Answers the refusal, if it is refused.
+async fn join(
+    local: &Rc<LocalNode>,
+    key: ConnectionKey,
+    session: SessionKey,
+    rooms: Vec<Room>,
+    (first, first_by): (Vec<Room>, Vec<Provenance>),
+    since: Option<&str>,
+    online: Ticket,
+) -> Option<Reply> {
     let allowed = match room_access::allow(local, session, &rooms, None).await {
         Ok(allowed) => allowed,
         Err(problem) => {
@@ -107,27 +138,25 @@ pub async fn serve(
                 None if problem.may_pass() => StatusCode::SERVICE_UNAVAILABLE,
                 None => StatusCode::FORBIDDEN,
             };
-            return refuse(local, key, status, problem.code(), &problem.to_string());
+            return Some(refuse(local, key, status, problem.code(), &problem.to_string()));
         }
     };
-    let (first, first_by): (Vec<Room>, Vec<_>) =
-        first.memberships().filter(|(room, _)| !rooms.contains(room)).map(|(room, by)| (room.clone(), by)).unzip();
     if rooms.is_empty() && first.is_empty() {
         crate::handlers::fail(local, key, CloseReason::Refused);
         let reply = error(StatusCode::BAD_REQUEST, "no_room", "name at least one room: /sse?room=…");
         let why = "the stream names no room, and no rule of [[rooms]] with join = \"auto\" gives it one";
-        return refused(reply, Refusal::Request, why.into());
+        return Some(refused(reply, Refusal::Request, why.into()));
     }
     if let Some(after) = since.and_then(Place::parse) {
         local.shard.catch_up_with_rooms(&after, &[rooms.as_slice(), &first].concat()).await;
         let own = local.shard.with_session(session, |session| session.id.to_string());
         let names: Vec<Room> = rooms.iter().chain(&first).cloned().chain(own.map(Into::into)).collect();
-        resume::fetch(local, &after, namespace, &names).await;
+        resume::fetch(local, &after, local.context.namespaces.main(), &names).await;
     }
-    let mut reserved = match reserve(local, session, &rooms, &first, online.ticket()).await {
+    let mut reserved = match reserve(local, session, &rooms, &first, online).await {
         Ok(reserved) => reserved,
         Err(late) => {
-            return refuse(local, key, StatusCode::SERVICE_UNAVAILABLE, late.code(), &late.to_string());
+            return Some(refuse(local, key, StatusCode::SERVICE_UNAVAILABLE, late.code(), &late.to_string()));
         }
     };
     let rooms = [rooms, first].concat();
@@ -137,7 +166,7 @@ pub async fn serve(
     }
     begin(local, key, session, (&rooms, &by), since, &mut reserved);
     lifecycle_rules::run_connection(local, session, MAIN_NAMESPACE).await;
-    stream(body)
+    None
 }
 
 /// Writes the session into the presence of its rooms before it joins them, so that there is no gap between replayed and

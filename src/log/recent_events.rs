@@ -15,6 +15,7 @@ use crate::model::names::{Namespace, Room};
 use crate::model::offset::Position;
 use std::sync::Arc;
 
+pub(super) use room_floors::FloorCount;
 pub(super) use share::Holder;
 
 /// A room with less than this fraction of the bytes never gives events away before others.
@@ -29,8 +30,6 @@ pub(super) const OF_CLIENTS: usize = 1;
 #[derive(Debug)]
 pub(super) struct RecentEvents {
     bounds: Bounds,
-    /// So many lines have the bytes together.
-    lines: usize,
     floor: Position,
     /// Of all others, and of clients.
     pub(super) shares: [Share; 2],
@@ -40,22 +39,23 @@ pub(super) struct RecentEvents {
 impl RecentEvents {
     /// None yet, and never more than so many bytes.
     pub(super) fn new(bounds: Bounds) -> Self {
-        Self::of_line(bounds, 1)
+        Self::of_line(bounds, &FloorCount::of(1))
     }
 
-    /// Those of one of so many lines, which may have the bytes together. That all of them have no more is for the caller to
+    /// Those of one of several lines, which may have the bytes together. That all of them have no more is for the caller to
     /// see to.
-    pub(super) fn of_line(bounds: Bounds, lines: usize) -> Self {
+    pub(super) fn of_line(bounds: Bounds, floors: &FloorCount) -> Self {
         let stands_out = bounds.bytes / LARGE_FRACTION;
-        let large = Large { listed: stands_out / lines, stands_out };
+        let large = Large { listed: stands_out / floors.lines(), stands_out };
         let share = || Share::new(large, bounds.room_bytes, bounds.tenant_segments);
-        let floors = RoomFloors::new(bounds.tenant_segments);
-        Self { bounds, lines, floor: Position::default(), shares: [share(), share()], floors }
+        let floors = RoomFloors::new(bounds.tenant_segments, floors.clone());
+        Self { bounds, floor: Position::default(), shares: [share(), share()], floors }
     }
 
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
-        *self = Self::of_line(self.bounds, self.lines);
+        let floors = self.floors.total().clone();
+        *self = Self::of_line(self.bounds, &floors);
     }
 
     /// The oldest position after which all rooms without a floor of their own have everything.

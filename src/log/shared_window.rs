@@ -6,6 +6,7 @@ use crate::log::Snapshot;
 use crate::log::backfill::Past;
 use crate::log::config::Bounds;
 use crate::log::interest::lines::Interests;
+use crate::log::recent_events::FloorCount;
 use crate::log::shared_window::budget::Budget;
 use crate::log::window::{Gap, Pulled, RecentLog, Slice, Window};
 use crate::model::command::SessionCommand;
@@ -30,7 +31,8 @@ pub struct SharedWindow {
 impl SharedWindow {
     /// An empty window of each line, which have so many bytes together. Events are kept for so long.
     pub fn new(partitions: Partitions, max_age: Duration, bounds: Bounds, interest: Interests) -> Self {
-        let of_line = |_| RwLock::new(Window::of_line(max_age, bounds, partitions.lines().len()));
+        let floors = FloorCount::of(partitions.lines().len());
+        let of_line = |_| RwLock::new(Window::of_line(max_age, bounds, &floors));
         let lines = partitions.lines().map(of_line).collect();
         Self { lines, budget: Budget::new(bounds.bytes), partitions, interest: Arc::new(interest) }
     }

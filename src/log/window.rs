@@ -5,7 +5,7 @@ use crate::log::Snapshot;
 use crate::log::backfill::Past;
 use crate::log::config::Bounds;
 use crate::log::recent_commands::{Missing, RecentCommands};
-use crate::log::recent_events::RecentEvents;
+use crate::log::recent_events::{FloorCount, RecentEvents};
 use crate::model::command::SessionCommand;
 use crate::model::event::Event;
 use crate::model::names::Room;
@@ -137,11 +137,11 @@ impl Window {
 
     /// The same within these bounds.
     pub fn within(max_age: Duration, bounds: Bounds) -> Self {
-        Self::of_line(max_age, bounds, 1)
+        Self::of_line(max_age, bounds, &FloorCount::of(1))
     }
 
-    /// That of one of so many lines, which may have the bytes together: see [`RecentEvents::of_line`].
-    pub(super) fn of_line(max_age: Duration, bounds: Bounds, lines: usize) -> Self {
+    /// That of one of several lines, which may have the bytes together: see [`RecentEvents::of_line`].
+    pub(super) fn of_line(max_age: Duration, bounds: Bounds, floors: &FloorCount) -> Self {
         let max_age_ms = u64::try_from(max_age.as_millis()).unwrap_or(u64::MAX);
         Self {
             max_age_ms,
@@ -150,7 +150,7 @@ impl Window {
             head: Position::default(),
             filled_up_to: Position::default(),
             unreadable: Position::default(),
-            events: RecentEvents::of_line(bounds, lines),
+            events: RecentEvents::of_line(bounds, floors),
             commands: RecentCommands::new(max_age_ms, bounds.bytes / COMMANDS_FRACTION),
         }
     }

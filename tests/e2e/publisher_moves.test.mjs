@@ -6,6 +6,7 @@ import { makeCertificate } from "../harness/certificate.mjs";
 import { KEY } from "../harness/config.mjs";
 import { until } from "../harness/deadline.mjs";
 import { eventOf } from "../harness/lines.mjs";
+import { chance } from "../harness/random.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
 import { tokenFor } from "../harness/token.mjs";
 
@@ -16,6 +17,8 @@ const DEPTH = 3;
 /** A publisher moves after some requests. */
 const AT_LEAST = 100;
 
+const pieces = chance("pieces");
+
 const rules = { rooms: [{ match: "room:<name>", join: "allow" }], limits: { outbox_bytes: "50MB" } };
 const moved = (node) => node.metric("roomcast_publishers_moved_total");
 
@@ -24,19 +27,28 @@ function request(room, number) {
   return `POST /publish HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${KEY}\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
 }
 
-/** Publishes 0, 1, 2, … on one connection until it is stopped. */
+/** Publishes 0, 1, 2, … on one connection until it is stopped. `cuts`: in pieces that end somewhere within a request. */
 class Publisher {
   offsets = [];
   sent = 0;
+  #unsent = "";
 
-  constructor(connection, room) {
-    Object.assign(this, { connection, room });
+  constructor(connection, room, cuts = false) {
+    Object.assign(this, { connection, room, cuts });
     connection.socket.on("data", this.#read);
     this.#write();
   }
 
   #write() {
-    while (!this.isStopped && this.sent < this.offsets.length + DEPTH) this.connection.write(request(this.room, this.sent++));
+    while (!this.isStopped && this.sent < this.offsets.length + DEPTH) this.#unsent += request(this.room, this.sent++);
+    const anywhere = () => pieces.below(this.#unsent.length);
+    const ends = this.cuts ? [anywhere(), anywhere()].sort((one, other) => one - other) : [];
+    let start = 0;
+    for (const end of [...ends, this.#unsent.length]) {
+      if (end > start) this.connection.write(this.#unsent.slice(start, end));
+      start = end;
+    }
+    this.#unsent = "";
   }
 
   #read = () => {
@@ -58,10 +70,10 @@ class Publisher {
   }
 }
 
-async function publishAndMove({ ws, raw }, one) {
+async function publishAndMove({ ws, raw }, one, cuts = false) {
   const rooms = Array.from({ length: CONNECTIONS }, (_, n) => `room:${n}`);
   const client = await ws(one, { token: tokenFor("7", { rooms }) }).welcomed();
-  const publishers = rooms.map((room) => new Publisher(raw(one), room));
+  const publishers = rooms.map((room) => new Publisher(raw(one), room, cuts));
   const hasShards = os.availableParallelism() > 1;
   await until(async () => publishers.every(({ offsets }) => offsets.length >= AT_LEAST) && (!hasShards || (await moved(one)) > 0), "moves");
   await Promise.all(publishers.map((publisher) => publisher.stop()));
@@ -88,6 +100,12 @@ suite("publishers that move to another shard", () => {
     const tls = makeCertificate();
     const one = await test.node({ ...rules, tls, redis: { url: store.url } });
     await publishAndMove(test, one);
+  });
+
+  scenario("in pieces of requests, by TLS", async (test) => {
+    const tls = makeCertificate();
+    const one = await test.node({ ...rules, tls });
+    await publishAndMove(test, one, true);
   });
 
   scenario("a connection that has moved ends when it is idle for too long", async (test) => {

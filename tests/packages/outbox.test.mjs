@@ -73,7 +73,7 @@ suite("outbox", () => {
       await publisher.stop("SIGKILL");
       publish();
     }
-    // It saves until it is told that there are enough: every kill came while it was saving.
+    // It saves until this file says that there is enough: every kill came while it was saving.
     fs.writeFileSync(`${file}.enough`, "");
     await until(() => publisher.stdout.includes("done"), () => publisher.output, 30_000);
     const count = saved();

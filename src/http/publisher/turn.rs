@@ -160,7 +160,7 @@ impl<'a> Turn<'a> {
 
     /// Nearly every answer.
     fn accept(&mut self, accepted: Accepted, now: Instant) -> StatusCode {
-        let metrics = &self.api.node.context.metrics;
+        let metrics = &self.api.node.context.metrics.events;
         metrics.accepted(Source::Http, 1);
         metrics.publish_answered(StatusCode::OK.as_u16());
         self.text.clear();
@@ -173,7 +173,7 @@ impl<'a> Turn<'a> {
     /// Any other answer.
     fn reply(&mut self, mut reply: Reply, closes: bool, now: Instant) -> StatusCode {
         let (status, context) = (reply.status(), &self.api.node.context);
-        context.metrics.publish_answered(status.as_u16());
+        context.metrics.events.publish_answered(status.as_u16());
         if let Some(Refused(reason, why)) = reply.extensions_mut().remove() {
             let who = Who::at(self.caller.client()).path("/publish");
             context.refusals.note(reason, &who, format_args!("{why}"));

@@ -6,8 +6,10 @@ use crate::model::names::{Namespace, Room, first_segments};
 use crate::model::offset::Position;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// At most so many rooms are remembered, of some 100 bytes each.
+/// At most so many rooms are remembered, of some 100 bytes each. Lines may have those together: one gives some away when all have
+/// more, and it has more than its part. So together they have at most twice as many.
 pub(crate) const MAX_ROOMS: usize = 16_384;
 /// A tenant with this fraction of them gets one for all its rooms before others lose anything.
 const TENANT_FRACTION: usize = 16;
@@ -15,7 +17,7 @@ const TENANT_FRACTION: usize = 16;
 const FEW: usize = 64;
 
 /// Rooms whose floor is above the window's.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct RoomFloors {
     floors: HashMap<Namespace, HashMap<Room, Position>>,
     /// Of all rooms of a tenant.
@@ -23,8 +25,45 @@ pub(crate) struct RoomFloors {
     /// So many parts of a room's name are its tenant's; rooms have none for zero.
     segments: u8,
     len: usize,
+    /// Of all lines.
+    total: FloorCount,
     /// At so many, those that no longer matter are forgotten.
     prune_at: usize,
+}
+
+/// How many rooms have a floor on any of so many lines.
+#[derive(Clone, Debug)]
+pub(crate) struct FloorCount {
+    lines: usize,
+    rooms: Arc<AtomicUsize>,
+}
+
+impl FloorCount {
+    pub(crate) fn of(lines: usize) -> Self {
+        Self { lines, rooms: Arc::default() }
+    }
+
+    pub(crate) fn lines(&self) -> usize {
+        self.lines
+    }
+
+    fn change(&self, before: usize, now: usize) {
+        match now >= before {
+            true => self.rooms.fetch_add(now - before, Ordering::Relaxed),
+            false => self.rooms.fetch_sub(before - now, Ordering::Relaxed),
+        };
+    }
+
+    /// Whether there are too many, and a line with this many has more than its part.
+    fn is_over(&self, len: usize) -> bool {
+        len > MAX_ROOMS / self.lines && self.rooms.load(Ordering::Relaxed) > MAX_ROOMS
+    }
+}
+
+impl Drop for RoomFloors {
+    fn drop(&mut self) {
+        self.total.change(self.len, 0);
+    }
 }
 
 /// Where there are too many: up to where everything should be forgotten, so that a quarter of the floors that it concerns do
@@ -39,8 +78,20 @@ pub(crate) enum Overflow {
 
 impl RoomFloors {
     /// None. So many parts of a room's name are its tenant's.
-    pub(crate) fn new(segments: u8) -> Self {
-        Self { segments, ..Self::default() }
+    pub(crate) fn new(segments: u8, total: FloorCount) -> Self {
+        let (floors, tenants, len, prune_at) = Default::default();
+        Self { floors, tenants, segments, len, total, prune_at }
+    }
+
+    pub(crate) fn total(&self) -> &FloorCount {
+        &self.total
+    }
+
+    fn grow(&mut self, count: usize) {
+        self.len += count;
+        if count > 0 {
+            self.total.change(0, count);
+        }
     }
 
     /// Everything up to this event is gone from each of its rooms. `floor` is the window's.
@@ -58,7 +109,8 @@ impl RoomFloors {
                 None => drop(rooms.insert(room.clone(), event.offset.position)),
             }
         }
-        self.len += rooms.len() - before;
+        let grown = rooms.len() - before;
+        self.grow(grown);
         self.prune(floor);
     }
 
@@ -68,7 +120,8 @@ impl RoomFloors {
         let before = rooms.len();
         let known = rooms.entry(room.clone()).or_insert(at);
         *known = at.max(*known);
-        self.len += rooms.len() - before;
+        let grown = rooms.len() - before;
+        self.grow(grown);
         self.prune(floor);
     }
 
@@ -110,11 +163,11 @@ impl RoomFloors {
 
     /// What to forget where there are too many.
     pub(crate) fn overflow(&self) -> Option<Overflow> {
-        if self.len <= MAX_ROOMS {
+        if !self.total.is_over(self.len) {
             return None;
         }
         let (name, positions) = self.largest_tenant();
-        if self.segments > 0 && positions.len() >= MAX_ROOMS / TENANT_FRACTION {
+        if self.segments > 0 && positions.len() >= self.len.min(MAX_ROOMS) / TENANT_FRACTION {
             return Some(Overflow::Tenant(name.into(), quarter(positions)));
         }
         let all = self.floors.values().flat_map(HashMap::values).chain(self.tenants.values());
@@ -146,7 +199,9 @@ impl RoomFloors {
     }
 
     fn count(&mut self) {
+        let before = self.len;
         self.len = self.floors.values().map(HashMap::len).sum::<usize>() + self.tenants.len();
+        self.total.change(before, self.len);
     }
 }
 

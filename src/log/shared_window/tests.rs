@@ -64,6 +64,38 @@ fn a_busy_line_has_what_the_others_do_not_need() {
 }
 
 #[test]
+fn rooms_with_a_floor_of_their_own_are_bounded_over_all_lines() {
+    let window = window(BOUNDS);
+    let floors = |number: u8| window.of(line(number)).read().events().rooms_with_floors().count();
+    // In turn, so that all lines have more than their part.
+    for ms in 1..=40_000 {
+        let (number, room) = ((ms % 9) as u8, format!("room:{ms}").into());
+        window.write(line(number)).events_mut().raise_room(&"/".into(), &room, at(ms, line(number)).position);
+    }
+    let sum: usize = (0..9).map(floors).sum();
+    assert!((8_192..=16_384).contains(&sum), "{sum}");
+    // One that has hardly any loses none for those of others.
+    let window = self::window(BOUNDS);
+    for (number, rooms) in [(1, 100_u64), (2, 40_000), (3, 100)] {
+        for ms in 1..=rooms {
+            let room = format!("room:{ms}").into();
+            window.write(line(number)).events_mut().raise_room(&"/".into(), &room, at(ms, line(number)).position);
+        }
+    }
+    let counts = [1, 2, 3].map(|number| window.of(line(number)).read().events().rooms_with_floors().count());
+    assert!(counts[0] == 100 && counts[2] == 100 && (8_192..16_384).contains(&counts[1]), "{counts:?}");
+    // A line that begins again has none.
+    let head = Position { ms: 50_000, seq: 0 };
+    let (history, commands) = (vec![], vec![]);
+    window.reset(&Snapshot { line: line(2), epoch: EPOCH, floor: head, head, history, commands }, 0);
+    for ms in 101..=16_000 {
+        let room = format!("room:{ms}").into();
+        window.write(line(1)).events_mut().raise_room(&"/".into(), &room, at(ms, line(1)).position);
+    }
+    assert_eq!(window.of(line(1)).read().events().rooms_with_floors().count(), 16_000);
+}
+
+#[test]
 fn a_flood_costs_only_its_room_whichever_line_it_is_on() {
     let window = window(BOUNDS);
     for ms in 1..=90 {
