@@ -193,17 +193,6 @@ fn the_oracle_notices_every_broken_rule() {
         ("a tail waits for what an entry comes after", Rules { tails_never_wait: true, ..lines }),
         ("a replay waits for what an event comes after", Rules { replays_never_wait: true, ..lines }),
         ("what is far apart is replayed as it was accepted", Rules { replays_have_no_clock: true, ..lines }),
-        (
-            "who is served twice from one offset is believed line by line",
-            Rules {
-                trusts_two_connections: true,
-                more_handshakes: 700,
-                calm: true,
-                long_replays: true,
-                often: Some(Act::Serve),
-                ..lines
-            },
-        ),
         ("the offset of a publish says where other lines were before it", Rules { late_answers: true, ..lines }),
         ("rooms that an event excepts are on its line", Rules { excepts_anywhere: true, ..lines }),
     ] {

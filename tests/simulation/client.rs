@@ -77,7 +77,7 @@ impl World {
         }
         let Some(node) = self.any_up() else { return };
         // The server may see two handshakes: the client has given up one of them and waits for the other.
-        let copies = if self.chance(100 + self.rules.more_handshakes) { 2 } else { 1 };
+        let copies = if self.chance(100) { 2 } else { 1 };
         let real = self.rng.random_range(0..copies);
         for copy in 0..copies {
             let id = self.next_serial();

@@ -58,9 +58,7 @@ impl World {
         match found {
             Some(mut parked) => {
                 let Some(after) = parked.resume_from(offset.as_ref()) else { return self.begin_session(id) };
-                if !self.rules.trusts_two_connections {
-                    parked.note_resumed(&after);
-                }
+                parked.note_resumed(&after);
                 let until = self.now + CATCH_UP;
                 let (reach, parked) = (after.clone(), Box::new(parked));
                 self.proceed(id, Work::Resume { until, reach, after, pid, parked, fetched: false });

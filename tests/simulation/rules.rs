@@ -38,8 +38,6 @@ pub(crate) struct Rules {
     pub live_overtakes: bool,
     /// A session that is behind is parked as if it had everything.
     pub parks_ahead: bool,
-    /// So many more of 1000 handshakes come twice, and the client waits for one of them.
-    pub more_handshakes: u32,
     /// The log has partitions.
     pub partitions: bool,
     /// A join or leave is noted without the position in the room's partition.
@@ -72,8 +70,6 @@ pub(crate) struct Rules {
     pub replays_never_wait: bool,
     /// A replay does not look at when events were accepted.
     pub replays_have_no_clock: bool,
-    /// A client that was served by two connections from one offset is believed to have the last event, as any other.
-    pub trusts_two_connections: bool,
     /// The offset of a publish says where other lines are some time later.
     pub late_answers: bool,
 }
