@@ -77,7 +77,16 @@ suite("console", () => {
 
     const copy = `${cookie.name}=${cookie.value}`;
     assert.equal((await one.get("/cluster", { cookie: copy, "x-roomcast-console": "1" })).status, 200);
+    const asked = [];
+    await page.route(/\/cluster$/, (route) => asked.push(route));
+    await until(() => asked.length > 0, "a request that is on its way when the operator signs out");
     await page.getByRole("button", { name: "Sign out" }).click();
+    await shows(page, "You are signed out");
+    const late = page.waitForResponse((response) => response.url().endsWith("/cluster"));
+    for (const route of asked) await route.continue();
+    assert.equal((await late).status(), 401);
+    await (await late).finished();
+    await page.evaluate(() => fetch("health/live"));
     await shows(page, "You are signed out");
     assert.equal((await one.get("/cluster", { cookie: copy, "x-roomcast-console": "1" })).status, 401, "a copy of the cookie is over, too");
     clean();

@@ -31,7 +31,9 @@ async function send(path, { method = "GET", body, signal } = {}) {
 async function refusal(response) {
   const { error } = await response.json().catch(() => ({}));
   const problem = new Problem(response.status, error?.code ?? "error", error?.message ?? `The answer was ${response.status}.`);
-  if (problem.code === "session_ended" || (response.status === 401 && signedIn.value)) {
+  // What was asked before the operator signed out is answered like this too: then the reason is known.
+  const mayHaveEnded = problem.code === "session_ended" ? signedIn.value !== false : response.status === 401 && signedIn.value;
+  if (mayHaveEnded) {
     signedOutBecause.value = "Your session has ended. Sign in again to go on.";
     signedIn.value = false;
   }
