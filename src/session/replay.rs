@@ -75,7 +75,10 @@ impl Replay {
             let missing = Missing { after, rooms: Vec::new(), changes: Vec::new() };
             self.lines.push(LineReplay::new(&self.own, missing, after.position));
         }
-        self.lines.iter_mut().for_each(|line| line.note(change.clone()));
+        // On all lines: what comes on one would hide the hole on another, and a client that joins again later than where it
+        // was would get what was before.
+        let drops = !change.joined && self.lines.iter().any(|line| line.has_past(&change.room));
+        self.lines.iter_mut().for_each(|line| line.note(change.clone(), drops));
     }
 
     /// The session's new token does not give it this room: nothing more of it is for the session, also of before.

@@ -91,10 +91,22 @@ impl LineReplay {
         self.after
     }
 
-    /// Up to where the session has everything of a room.
+    /// Up to where the session has everything of a room: of what was before it joined, it is to get only the past.
     pub(super) fn after_of(&self, room: &Room) -> Offset {
         let past = self.pasts.iter().find(|past| past.room == *room).map(|past| past.after);
-        Offset { position: past.unwrap_or(self.after.position).min(self.after.position), ..self.after }
+        let live = self.live_from(room);
+        Offset { position: past.unwrap_or(live).min(live), ..self.after }
+    }
+
+    /// Behind where the cursor brings a room's events, besides its past.
+    fn live_from(&self, room: &Room) -> Position {
+        let left = self.left.iter().filter(|(left, _)| left == room).map(|(_, up_to)| *up_to).max();
+        if left.is_none() && self.rooms.contains(room) {
+            return self.after.position;
+        }
+        let joins = |change: &&LineChange| change.joined && change.room == *room && Some(change.after) >= left;
+        let joined = self.changes.iter().find(joins).map(|change| change.after);
+        joined.unwrap_or(self.after.position).max(self.after.position)
     }
 
     /// Adds the past of a room, in (`after`, `up_to`].
@@ -107,15 +119,20 @@ impl LineReplay {
         }
     }
 
-    /// Takes note that the session joined or left a room.
-    pub(super) fn note(&mut self, change: Change) {
+    /// Whether the session has still to get some of a room's past.
+    pub(super) fn has_past(&self, room: &Room) -> bool {
+        self.pasts.iter().any(|past| past.room == *room)
+    }
+
+    /// Takes note that the session joined or left a room; `drops`: it left before it had the room's past, here or on another
+    /// line.
+    pub(super) fn note(&mut self, change: Change, drops: bool) {
         let Some(change) = self.change(change) else { return };
-        let pasts = self.pasts.len();
-        if !change.joined {
+        if drops {
             // The client has left: it wants no more of it.
             self.pasts.retain(|past| past.room != change.room);
         }
-        if self.pasts.len() < pasts && change.after > self.after.position {
+        if drops && change.after > self.after.position {
             self.left.push((change.room.clone(), change.after));
         }
         if self.changes.is_empty() && change.after <= self.after.position {

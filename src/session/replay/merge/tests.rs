@@ -9,6 +9,7 @@ use crate::model::id::Id;
 use crate::model::names::Room;
 use crate::model::offset::{Epoch, Offset, Position};
 use crate::model::partition::Line;
+use crate::session::changes::Change;
 use crate::session::parked::UNPROVABLE;
 use crate::session::replay::{Missing, Replay};
 use std::sync::Arc;
@@ -201,4 +202,57 @@ fn nothing_waits_for_what_comes_live_or_for_itself_or_in_a_circle() {
     publish(&mut lines, (2, 20), 3, &[(1, 10)]);
     let got = replayed(&lines, [30; 3], 100);
     assert_eq!(names(&got), ["0:10", "1:10", "2:20"]);
+}
+
+/// A change of the room that all lines have, which is of partition 1.
+fn change((control, partition): (u64, u64), joined: bool) -> Change {
+    Change { after: at(control), partition: Some(offset(1, partition)), room: "a".into(), joined }
+}
+
+/// A `/ws` session in `b` that has everything up to here.
+fn session_in_b(here: &Place) -> Replay {
+    let missing = |after| Missing { after, rooms: vec!["b".into()], changes: Vec::new() };
+    Replay::new(&Id::random(), here.offsets().map(missing).collect(), here)
+}
+
+fn rest(replay: &mut Replay, lines: &Lines, here: &Place) -> Vec<(String, Place)> {
+    let mut all = Vec::new();
+    while !replay.is_over(here) {
+        let Step::Events(missed) = replay.step(lines, here, "/", Slice { events: 2, bytes: 1 << 20 }) else { panic!() };
+        all.extend(missed.into_iter().map(|one| (one.event.draft.event.to_string(), one.place.unwrap())));
+    }
+    all
+}
+
+#[test]
+fn who_leaves_a_room_before_having_its_past_on_one_line_gets_no_more_of_it_on_any() {
+    let mut lines = lines();
+    (1..=20).for_each(|ms| publish(&mut lines, (1, ms), ms, &[]));
+    (11..=20).for_each(|ms| publish(&mut lines, (0, ms), 100 + ms, &[]));
+    let here = place([10, 10, 0]);
+    let mut replay = session_in_b(&here);
+    replay.note(&change((10, 10), true));
+    // On the control line it has missed nothing.
+    replay.add_past(&"a".into(), &place([10, 2, 0]), &here);
+    let here = place([15, 15, 0]);
+    replay.note(&change((15, 15), false));
+    replay.note(&change((15, 15), true));
+    replay.add_past(&"a".into(), &place([14, 13, 0]), &here);
+    let got = rest(&mut replay, &lines, &place([16, 16, 0]));
+    let names: Vec<_> = got.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["1:14", "1:15", "1:16", "0:15", "0:16"]);
+}
+
+#[test]
+fn the_place_of_an_event_names_nothing_of_a_room_before_it_was_joined() {
+    let mut lines = lines();
+    (1..=20).for_each(|ms| publish(&mut lines, (1, ms), 100 + ms, &[]));
+    publish(&mut lines, (0, 13), 1, &[]);
+    let mut replay = session_in_b(&place([10, 5, 0]));
+    replay.note(&change((12, 12), true));
+    let here = place([14, 14, 0]);
+    assert_eq!(replay.place_of(&"a".into(), &here), place([12, 12, 0]));
+    let got = rest(&mut replay, &lines, &here);
+    let named = |name: &str, at| (name.to_owned(), place(at));
+    assert_eq!(got, [named("0:13", [13, 12, 0]), named("1:13", [14, 13, 0]), named("1:14", [14, 14, 0])]);
 }
