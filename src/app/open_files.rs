@@ -1,7 +1,7 @@
 //! Who gets the open files that the process may have. What clients hold must leave enough for Redis, the backend and
 //! operators, who would otherwise find the node silent when it is full.
 
-use crate::log::redis::of_a_partition;
+use crate::log::redis::partition_appenders;
 
 /// Files that are neither clients' nor operators': at most 64 requests to the backend, connections to Redis, the log's and
 /// the key set's, and those that end to make room but are not closed yet.
@@ -31,7 +31,7 @@ pub(super) struct OpenFiles {
 pub(super) fn share(files: u64, shards: usize, lines: usize, connections: usize) -> OpenFiles {
     let files = usize::try_from(files).unwrap_or(usize::MAX);
     let partitions = lines.saturating_sub(1);
-    let of_partitions = (RESERVED_OF_A_PARTITION + of_a_partition(shards, partitions)) * partitions;
+    let of_partitions = (RESERVED_OF_A_PARTITION + partition_appenders(shards, partitions)) * partitions;
     let reserved = RESERVED + RESERVED_OF_A_SHARD * shards + of_partitions + OPERATORS;
     // Of very few files, clients get half.
     let clients = files.saturating_sub(reserved).max(files / 2);

@@ -28,6 +28,21 @@ const isolated = NAMES.find((name) => NAMES.every((other) => other === name || l
 
 const partitioned = (s, store, count, more = {}) => nodesOn(s, { url: store.url }, count, { redis: { url: store.url, partitions: PARTITIONS }, ...more });
 
+/** A Socket.IO client of `a`, behind a balancer, and an event stream of `b` that has ended, which have seen an event of each of two rooms on different lines. */
+async function twoWhoLeave(s, store, a, b) {
+  const rooms = [`room:${isolated}`, `room:${NAMES.find((name) => name !== isolated)}`];
+  const balancer = await s.proxy(a);
+  const io = await s.io(balancer, { token: tokenFor("7"), ...WEBSOCKET }).connected();
+  await io.join(...rooms);
+  const stream = { token: tokenFor("9"), rooms };
+  const sse = await s.sse(b, stream).answered();
+  for (const room of rooms) await published(b, { room, event: "seen", data: 0 });
+  await until(() => io.argsOf("seen").length === 2 && sse.eventsOf("seen").length === 2, "both have seen it");
+  sse.close();
+  await recorded(store, ...rooms);
+  return { rooms, balancer, io, stream, sse };
+}
+
 suite("partitions", () => {
   scenario("rooms of several partitions, to clients of every kind: each event once and in the order of its room", async (s) => {
     const store = await s.redis();
@@ -295,17 +310,8 @@ suite("partitions", () => {
   scenario("what was missed comes in the order of a publisher that waits, to clients of every kind and on another node", async (s) => {
     const store = await s.redis();
     const [a, b] = await partitioned(s, store, 2);
-    const rooms = [`room:${isolated}`, `room:${NAMES.find((name) => name !== isolated)}`];
+    const { rooms, balancer, io, stream, sse } = await twoWhoLeave(s, store, a, b);
     const [one, two] = rooms;
-    const balancer = await s.proxy(a);
-    const io = await s.io(balancer, { token: tokenFor("7"), ...WEBSOCKET }).connected();
-    await io.join(...rooms);
-    const stream = { token: tokenFor("9"), rooms };
-    const sse = await s.sse(b, stream).answered();
-    for (const room of rooms) await published(b, { room, event: "seen", data: 0 });
-    await until(() => io.argsOf("seen").length === 2 && sse.eventsOf("seen").length === 2, "both have seen it");
-    sse.close();
-    await recorded(store, ...rooms);
     balancer.target = b;
     await a.stop("SIGKILL");
     // More than a replay takes from the window at once.
@@ -340,17 +346,8 @@ suite("partitions", () => {
     const store = await s.redis();
     const nodes = await partitioned(s, store, 2);
     const [a] = nodes;
-    const rooms = [`room:${isolated}`, `room:${NAMES.find((name) => name !== isolated)}`];
+    const { rooms, balancer, io, stream, sse: begun } = await twoWhoLeave(s, store, a, a);
     const [one, two] = rooms;
-    const balancer = await s.proxy(a);
-    const io = await s.io(balancer, { token: tokenFor("7"), ...WEBSOCKET }).connected();
-    await io.join(...rooms);
-    const stream = { token: tokenFor("9"), rooms };
-    const begun = await s.sse(a, stream).answered();
-    for (const room of rooms) await published(a, { room, event: "seen", data: 0 });
-    await until(() => io.argsOf("seen").length === 2 && begun.eventsOf("seen").length === 2, "both have seen it");
-    begun.close();
-    await recorded(store, ...rooms);
     balancer.freeze();
     const rounds = 60;
     // More than the server writes at once.

@@ -40,7 +40,7 @@ mod volatile;
 
 pub use entry::{entry_fields, read_event, read_wanted};
 
-pub use shard_append::of_a_partition;
+pub use shard_append::partition_appenders;
 
 use crate::log::backfill::{Past, PastRange, PastUnavailable};
 use crate::log::config::RecoveryConfig;

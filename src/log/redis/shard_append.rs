@@ -16,7 +16,7 @@ mod round;
 mod unanswered;
 
 pub(super) use appender::Pushed;
-pub use line_appenders::of_a_partition;
+pub use line_appenders::partition_appenders;
 pub(super) use line_appenders::{LineAppenders, note_shard};
 pub(super) use pending::Answered;
 

@@ -18,8 +18,8 @@ pub(in crate::log::redis) fn note_shard(shard: usize) {
     SHARD.set(Some(shard));
 }
 
-/// How many connections by which shards append each partition has.
-pub fn of_a_partition(shards: usize, partitions: usize) -> usize {
+/// How many connections each partition has by which shards append.
+pub fn partition_appenders(shards: usize, partitions: usize) -> usize {
     let shards = shards.clamp(1, MAX_SHARDS);
     if shards * partitions <= MAX_OF_PARTITIONS { shards } else { 1 }
 }
@@ -39,7 +39,7 @@ impl LineAppenders {
 
     /// Of one of so many partitions: one for each shard too, or where these were too many one for all, on the line's thread.
     pub(in crate::log::redis) fn of_partition(shards: usize, partitions: usize) -> Self {
-        let count = of_a_partition(shards, partitions);
+        let count = partition_appenders(shards, partitions);
         let all = (0..count).map(|_| ShardAppender::default()).collect();
         Self { all, is_shared: count < shards.min(MAX_SHARDS) }
     }
@@ -76,7 +76,10 @@ mod tests {
 
     #[test]
     fn shards_have_appenders_of_their_own_as_long_as_these_are_few() {
-        assert_eq!([(1, 8), (2, 64), (8, 16), (64, 8), (16, 9)].map(|(s, p)| of_a_partition(s, p)), [1, 2, 8, 16, 1]);
+        assert_eq!(
+            [(1, 8), (2, 64), (8, 16), (64, 8), (16, 9)].map(|(s, p)| partition_appenders(s, p)),
+            [1, 2, 8, 16, 1]
+        );
         let is_shared = |shards, partitions| LineAppenders::of_partition(shards, partitions).is_shared();
         assert_eq!([is_shared(1, 64), is_shared(2, 64), is_shared(3, 64)], [false, false, true]);
     }
