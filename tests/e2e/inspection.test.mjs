@@ -129,9 +129,9 @@ suite("Inspection", () => {
     });
     assert.equal(node, (await cluster(nodes[1])).find((entry) => entry.this).node);
     assert.equal(last_refusal.code, refused[0].error.code);
-    assert.ok(Date.parse(since) <= before && Date.parse(since) > before - 60_000, since);
+    assert.ok(Date.parse(since) <= before + 5 && Date.parse(since) > before - 60_000, since);
     for (const time of [last_event_in, last_event_out, last_refusal.at]) assert.ok(Math.abs(Date.parse(time) - Date.now()) < 30_000, text);
-    assert.ok(Date.parse(last_event_out) >= before, "no earlier than the event");
+    assert.ok(Date.parse(last_event_out) >= before - 5, `${last_event_out}: no earlier than the event, but that clocks are cut to milliseconds`);
     assert.ok(!text.includes("secret") && !text.includes(asked.socket._pid), text);
     assert.match(await operated(nodes[0], "rooms", "room:", "--limit", "1"), /^ROOM .*\nroom:0 +\/ +3\n\nThere are more: --cursor \S+\n$/);
     assert.match(await operated(nodes[0], "sessions", "--user", "u1"), new RegExp(`^${asked.socket.id}  u1 `, "m"));
