@@ -118,7 +118,7 @@ suite("no sticky sessions", () => {
       await until(async () => (await Promise.all([a, b].map((n) => n.connections("socketio")))).every((n) => n === 0), "gone");
       // The client saw nothing of what came on the WebSocket.
       const again = await rawSession(s, b, { pid: reply.pid, offset });
-      await untilEnd(again, b);
+      await untilEnd(again, b, "left", "joined");
       again.sendText("41");
       again.close();
       if (again.reply.sid !== reply.sid) { assert.equal(moves, false, "not recovered"); continue; }
