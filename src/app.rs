@@ -7,57 +7,27 @@
 mod build;
 mod open_files;
 mod reload;
+mod start;
+mod stop;
 
 pub use reload::Load;
 
-use crate::bridge::redis::{CopyObserver, EmitterBridge};
-use crate::budget::sign_ins::SignIns;
 use crate::config::{Config, Purpose};
-use crate::handlers::lifecycle_rules;
-use crate::http::caller::ListenerKind;
-use crate::http::config::{ListenAddress, ListenConfig};
-use crate::http::gathering::Gathering;
-use crate::http::health::refresh_metrics;
-use crate::http::listener::Listener;
+use crate::http::Page;
+use crate::http::config::ListenAddress;
 use crate::http::reload::Reloads;
 use crate::http::server;
-use crate::http::settings::HttpSettings;
-use crate::http::traffic::Traffic;
-use crate::http::{Api, Page, Scrape};
-use crate::log::{LogStatus, Sink};
-use crate::node::admin_ui;
-use crate::node::backfill;
-use crate::node::context::{LocalNode, Node};
-use crate::node::dispatcher::Dispatcher;
-use crate::node::memory;
-use crate::node::revocation;
-use crate::peer_server::PeerServer;
-use crate::presence::local;
 use crate::session::connection_limiter::{Bounds, ConnectionLimiter};
-use crate::shard::handle::ShardCommand;
-use crate::shard::{persist, runner};
+use crate::shard::runner;
 use crate::shutdown::Signals;
-use arc_swap::ArcSwap;
 use build::Built;
 use open_files::OpenFiles;
 use reload::Reloader;
+use start::Listeners;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
-
-/// Sessions whose `disconnect` rules share one append to the log.
-const DISCONNECTS_AT_ONCE: usize = 256;
-
-/// How long a stop waits for the backend to take the last notices.
-const LAST_NOTICES: Duration = Duration::from_secs(5);
-
-/// A stop does not wait for a Redis that has been away so long.
-const LOG_AWAY: Duration = Duration::from_millis(500);
 
 /// What [`run`] runs.
 pub struct Launch {
@@ -122,58 +92,19 @@ async fn serve(launch: Launch, files: u64) -> Result<(), AppError> {
         open_files::share(files, shards, config.redis.layout().lines().len(), config.limits.connections);
     let Built { node, emitters } = build::build(&config, clients)?;
     node.config.lock().fingerprint = config.fingerprint();
-    let threads = start_shards(&node, shards)?;
+    let threads = start::shards(&node, shards)?;
     let (reloads, asked) = Reloads::new();
-    let api = Arc::new(Api {
-        node: node.clone(),
-        live: ArcSwap::from_pointee(HttpSettings::new(
-            &config.http,
-            &config.publish,
-            &config.cors,
-            &config.shutdown,
-            config.auth.revoke_for,
-        )),
-        reloads,
-        console: config.console.clone(),
-        sign_ins: SignIns::new(config.console.sign_ins_per_minute),
-        tls: build::tls(&config.tls, &node.context.metrics)?,
-        scrape: Scrape::default(),
-        started: Instant::now(),
-        admin_apart: listeners.admin.is_some(),
-        gathering: Arc::new(Gathering::new(shards)),
-        pages,
-        traffic: Traffic::default(),
-    });
-    let mut tasks = start_tasks(&node, emitters.as_ref());
-    let telemetry = (node.context.telemetry.clone(), api.clone());
-    tasks.spawn(async move {
-        let (telemetry, api) = telemetry;
-        telemetry.run(|| refresh_metrics(&api)).await;
-        "the sender of telemetry"
-    });
+    let api = build::api(&config, &node, reloads, pages)?;
     let hangups = Arc::new(Notify::new());
-    let reloader = Reloader {
-        load,
-        purpose,
-        node: node.clone(),
-        api: api.clone(),
-        config,
-        files,
-        reading: Arc::default(),
-        rules: Arc::default(),
-    };
     let reload = if ends_on_hangup { Arc::default() } else { hangups.clone() };
-    let reloads = reloader.run(asked, reload);
-    tasks.spawn(async move {
-        reloads.await;
-        "the reader of the configuration"
-    });
+    let reloader = Reloader::new(config, purpose, load, files, &api);
+    let mut tasks = start::tasks(&api, emitters.as_ref(), reloader.run(asked, reload));
     // Lets the embedded log open before anybody can connect.
     tokio::task::yield_now().await;
     let (stop_accepting, accepting) = watch::channel(false);
-    server::accept(listeners.public, &api, &node.connection_limiter, &accepting);
     // The admin listener stays open during the stop, so that operators can watch the node drain.
     let (_keep_open, admin_accepting) = watch::channel(false);
+    server::accept(listeners.public, &api, &node.connection_limiter, &accepting);
     if let Some(admin) = listeners.admin {
         let limiter = ConnectionLimiter::new(Bounds::of_sockets(operators));
         server::accept(admin, &api, &limiter, &admin_accepting);
@@ -187,165 +118,11 @@ async fn serve(launch: Launch, files: u64) -> Result<(), AppError> {
         ended = tasks.join_next() => Some(ended.and_then(Result::ok).unwrap_or("a control task")),
     };
     tracing::info!("stopping");
-    drain(&api, emitters.as_deref(), &stop_accepting).await;
+    stop::drain(&api, emitters.as_deref(), &stop_accepting).await;
     // After the drain, because clients are still served during it.
     tasks.shutdown().await;
-    stop_shards(&node, threads);
+    stop::shards(&node, threads);
     node.context.telemetry.flush().await;
     tracing::info!("stopped");
     ended.map_or(Ok(()), |task| Err(AppError::TaskEnded(task)))
-}
-
-struct Listeners {
-    public: Listener,
-    admin: Option<Listener>,
-}
-
-impl Listeners {
-    fn bind(config: &ListenConfig, shards: usize, any_port: bool) -> Result<Self, AppError> {
-        let bind = |address, kind| {
-            Listener::bind(address, kind, shards).map_err(|error| AppError::Bind(ListenAddress::Tcp(address), error))
-        };
-        let public = match bind(config.listen, ListenerKind::Public) {
-            Err(AppError::Bind(_, error)) if any_port && error.kind() == io::ErrorKind::AddrInUse => {
-                bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), ListenerKind::Public)?
-            }
-            bound => bound?,
-        };
-        let admin = config.admin_listen.as_ref().map(|address| {
-            let bound = Listener::bind_admin(address, config.admin_socket_mode, shards);
-            bound.map_err(|error| AppError::Bind(address.clone(), error))
-        });
-        let admin = admin.transpose()?;
-        Ok(Self { public, admin })
-    }
-}
-
-/// Starts one shard per core, each on its own thread.
-fn start_shards(node: &Arc<Node>, count: usize) -> Result<Vec<JoinHandle<()>>, AppError> {
-    let (handles, ends) = runner::handles(count);
-    node.set_shards(handles);
-    let mut threads = Vec::new();
-    for (index, end) in (0..=u8::MAX).zip(ends) {
-        let (context, observer, node) = (node.context.clone(), node.clone(), node.clone());
-        let thread = runner::spawn(index, context, observer, end, move |shard, mut ended| {
-            tokio::task::spawn_local(persist::run(shard.clone()));
-            tokio::task::spawn_local(node.log.clone().run_appender(usize::from(index)));
-            let local = LocalNode::new(node, shard.clone());
-            let disconnects = local.clone();
-            tokio::task::spawn_local(async move {
-                let mut batch = Vec::new();
-                while ended.recv_many(&mut batch, DISCONNECTS_AT_ONCE).await > 0 {
-                    lifecycle_rules::run_disconnects(&disconnects, std::mem::take(&mut batch)).await;
-                }
-            });
-            local
-        });
-        threads.push(thread.map_err(|error| AppError::System("a thread", error))?);
-    }
-    Ok(threads)
-}
-
-/// Starts the control tasks on this thread. None of them ends by itself; one that does gives its name.
-fn start_tasks(node: &Arc<Node>, emitters: Option<&Arc<EmitterBridge>>) -> JoinSet<&'static str> {
-    let mut tasks = JoinSet::new();
-    let mut spawn = |name, task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
-        tasks.spawn(async move {
-            task.await;
-            name
-        });
-    };
-    let mut sink: Arc<dyn Sink> = Dispatcher::new(node.clone());
-    if let Some(emitters) = emitters {
-        sink = CopyObserver::new(emitters.clone(), sink);
-        spawn("the reader of Socket.IO emitters", Box::pin(emitters.clone().run()));
-    }
-    spawn("the log", Box::pin(node.log.clone().run(sink)));
-    spawn("the refresh of the key set", Box::pin(node.auth.clone().run()));
-    if let Some(backend) = node.backend.clone() {
-        spawn("the backend's notices", Box::pin(crate::backend::run(backend)));
-    }
-    for line in node.window.partitions().lines() {
-        spawn("the reader of the past", Box::pin(backfill::run(node.clone(), line)));
-    }
-    spawn("the watch over memory", Box::pin(memory::watch(node.clone())));
-    spawn("the watch of the Admin UI", Box::pin(admin_ui::watch::run(node.clone())));
-    spawn("the presence writer", Box::pin(local::run(node.context.presence.clone())));
-    if let Some(cluster) = &node.context.cluster {
-        spawn("the cluster", Box::pin(cluster.clone().run(PeerServer::new(node.clone()))));
-        spawn("the reader of revoked tokens", Box::pin(revocation::run(node.clone())));
-    }
-    tasks
-}
-
-/// Reports "not ready", pauses, stops accepting, drains, and waits for the requests that are still being answered
-/// (docs/deploy.md, "Stopping and starting a node"). Takes `shutdown.timeout` at most.
-async fn drain(api: &Arc<Api>, emitters: Option<&EmitterBridge>, stop_accepting: &watch::Sender<bool>) {
-    let node = &api.node;
-    let settings = api.settings().shutdown.clone();
-    let drained = async {
-        node.draining.store(true, Ordering::Relaxed);
-        let pause = tokio::time::sleep(settings.pause);
-        if let Some(emitters) = emitters {
-            while_log_answers(node, emitters.leave()).await;
-        }
-        pause.await;
-        stop_accepting.send_replace(true);
-        crate::node::drain::drain(node, settings.drain).await;
-        while_log_answers(node, hand_over(node)).await;
-        api.traffic.wait_until_idle().await;
-        if let Some(backend) = &node.backend {
-            let is_away = backend.is_stream() && node.log.status() == LogStatus::Connecting;
-            let unsent = backend.wait_until_notified(if is_away { LOG_AWAY } else { LAST_NOTICES }).await;
-            if unsent > 0 {
-                tracing::warn!(unsent, "the backend did not take all notices before the stop");
-            }
-        }
-    };
-    if tokio::time::timeout(settings.timeout, drained).await.is_err() {
-        tracing::warn!(
-            open = node.connection_limiter.taken(),
-            "`shutdown.timeout` has passed; the remaining connections are cut"
-        );
-    }
-}
-
-/// Leaves the sessions and the presence of this node to the others.
-async fn hand_over(node: &Node) {
-    let Some(cluster) = &node.context.cluster else { return };
-    // Clients that reconnect to another node find their sessions in Redis.
-    node.on_every_shard(|local| persist::write_all(&local.shard)).await;
-    if node.context.presence.leave().await {
-        cluster.leave().await;
-    }
-}
-
-/// Does something that needs the log's server, unless that has been away for [`LOG_AWAY`]: a stop does not wait for it.
-async fn while_log_answers(node: &Node, work: impl Future<Output = ()>) {
-    let away = async {
-        let mut since = None;
-        loop {
-            match node.log.status() {
-                LogStatus::Connecting if since.get_or_insert_with(Instant::now).elapsed() >= LOG_AWAY => return,
-                LogStatus::Connecting => {}
-                LogStatus::Ready | LogStatus::Embedded => since = None,
-            }
-            tokio::time::sleep(LOG_AWAY / 10).await;
-        }
-    };
-    tokio::select! {
-        () = work => {}
-        () = away => tracing::warn!("Redis is away: the other nodes find out by themselves that this one has gone"),
-    }
-}
-
-fn stop_shards(node: &Node, threads: Vec<JoinHandle<()>>) {
-    for shard in node.shards() {
-        shard.tell(ShardCommand::Stop);
-    }
-    for thread in threads {
-        if thread.join().is_err() {
-            tracing::error!("the thread of a shard panicked");
-        }
-    }
 }

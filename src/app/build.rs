@@ -5,10 +5,16 @@ use crate::auth::Authenticator;
 use crate::backend::request::RequestKind;
 use crate::backend::{Backend, BackendStream, BackendTransport, Webhook};
 use crate::bridge::redis::EmitterBridge;
+use crate::budget::sign_ins::SignIns;
 use crate::budget::{Accounts, MemoryBudget};
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::feed::Feed;
+use crate::http::gathering::Gathering;
+use crate::http::reload::Reloads;
+use crate::http::settings::HttpSettings;
+use crate::http::traffic::Traffic;
+use crate::http::{Api, Page, Scrape};
 use crate::log::EventLog;
 use crate::log::config::RecoveryConfig;
 use crate::log::interest::lines::Interests;
@@ -37,6 +43,7 @@ use crate::shard::settings::{LiveSettings, Settings};
 use crate::telemetry::Telemetry;
 use crate::tls::config::TlsConfig;
 use crate::tls::{KeyPair, TlsServer};
+use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -125,6 +132,26 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
     let lines = partitions.lines().len();
     let parts = Parts { context, backend, log, lines, auth, sockets, knows_addresses, admin_ui, trace };
     Ok(Built { node: Node::new(parts), emitters })
+}
+
+/// What serves HTTP.
+pub(super) fn api(config: &Config, node: &Arc<Node>, reloads: Reloads, pages: Vec<Page>) -> Result<Arc<Api>, AppError> {
+    let settings =
+        HttpSettings::new(&config.http, &config.publish, &config.cors, &config.shutdown, config.auth.revoke_for);
+    Ok(Arc::new(Api {
+        node: node.clone(),
+        live: ArcSwap::from_pointee(settings),
+        reloads,
+        console: config.console.clone(),
+        sign_ins: SignIns::new(config.console.sign_ins_per_minute),
+        tls: tls(&config.tls, &node.context.metrics)?,
+        scrape: Scrape::default(),
+        started: Instant::now(),
+        admin_apart: config.listen.admin_listen.is_some(),
+        gathering: Arc::new(Gathering::new(node.shards().len())),
+        pages,
+        traffic: Traffic::default(),
+    }))
 }
 
 /// The settings of the shards, which a reload makes again.

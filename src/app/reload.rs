@@ -35,17 +35,17 @@ const SECOND_LOOK: Duration = Duration::from_secs(3);
 
 /// What reloads need to know of the start.
 pub(super) struct Reloader {
-    pub load: Load,
-    pub purpose: Purpose,
-    pub node: Arc<Node>,
-    pub api: Arc<Api>,
+    load: Load,
+    purpose: Purpose,
+    node: Arc<Node>,
+    api: Arc<Api>,
     /// What is in force.
-    pub config: Config,
+    config: Config,
     /// Open files that the process may have.
-    pub files: u64,
-    pub reading: Arc<AtomicBool>,
+    files: u64,
+    reading: Arc<AtomicBool>,
     /// Counts changes of the rules.
-    pub rules: Arc<AtomicU64>,
+    rules: Arc<AtomicU64>,
 }
 
 /// All that changes, ready to be put in force.
@@ -60,6 +60,12 @@ struct Prepared {
 }
 
 impl Reloader {
+    /// `config` is in force, and `load` reads its successors for `purpose`. The process may open `files` files.
+    pub(super) fn new(config: Config, purpose: Purpose, load: Load, files: u64, api: &Arc<Api>) -> Self {
+        let (node, api) = (api.node.clone(), api.clone());
+        Self { load, purpose, node, api, config, files, reading: Arc::default(), rules: Arc::default() }
+    }
+
     /// Reloads whenever it is asked for, until dropped.
     pub(super) async fn run(mut self, mut asked: mpsc::Receiver<Asked>, hangups: Arc<Notify>) {
         self.note(true);

@@ -5,6 +5,7 @@ pub mod action_error;
 pub mod admin_ui;
 pub mod backend_calls;
 pub mod backend_lane;
+pub mod connect;
 pub mod lifecycle_rules;
 pub mod new_rules;
 pub mod overload;

@@ -8,6 +8,7 @@ pub mod body;
 pub mod caller;
 pub mod client_address;
 pub mod config;
+mod connection;
 pub mod console;
 pub mod drain;
 mod ending;

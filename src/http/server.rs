@@ -1,38 +1,18 @@
-//! Listeners, and one HTTP/1 connection on a shard.
+//! Listeners: connections are accepted on the shards, counted, and served once what comes before HTTP has been read.
 
 use crate::http::Api;
-use crate::http::answer::Refused;
-use crate::http::body::{Answer, BodyState};
 use crate::http::caller::{Caller, ListenerKind, MAKES_ROOM, note};
-use crate::http::config::HttpConfig;
-use crate::http::ending;
-use crate::http::head::{READ_HEAD, READ_HEADERS};
-use crate::http::keep_alive::{HeadTimer, Progress};
-use crate::http::linger;
+use crate::http::connection::serve;
 use crate::http::listener::{Connections, Listener};
 use crate::http::proxy_header;
 use crate::http::proxy_header::NoHeader;
-use crate::http::publisher;
-use crate::http::publisher::Served;
-use crate::http::routes::route;
 use crate::http::tls;
-use crate::http::upgrade::{Intent, Upgraded, carry_on};
-use crate::http::watched::Watched;
-use crate::http::ws;
 use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
 use crate::refusals::Who;
-use crate::session::accepted::{AcceptedSocket, ClientStream};
+use crate::session::accepted::AcceptedSocket;
 use crate::session::connection_limiter::{ConnectionLimiter, LimitError, Owner};
 use crate::tls::Socket;
-use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
-use std::cell::Cell;
-use std::convert::Infallible;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
@@ -208,125 +188,4 @@ async fn read_proxy_header(api: &Api, mut stream: TcpStream, mut caller: Caller)
         Err(problem) => return noted(&caller, Refusal::ProxyHeader, format_args!("{problem}")),
     }
     Some((stream, caller))
-}
-
-/// Speaks HTTP/1 until the connection ends or becomes a WebSocket.
-async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: Socket, caller: Caller) {
-    let caller = Rc::new(caller);
-    let (mut early, mut began, mut spare) = (Vec::new(), caller.accepted(), None);
-    if caller.listener == ListenerKind::Admin || !api.admin_apart {
-        let served = tokio::select! {
-            biased;
-            // Boxed: it is over before hyper begins.
-            served = Box::pin(publisher::serve(&api, &local, &caller, &stream)) => served,
-            is_evicted = caller.socket.cut().wait() => return note_eviction(&api, &caller, is_evicted),
-        };
-        match served {
-            Served::Other(rest) => (early, began, spare) = (rest.early, rest.began, Some(rest.timer.into_sleep())),
-            Served::Moves(shard) => return move_to(shard, &api, stream, caller),
-            Served::Over => return stream.say_end(),
-            Served::Linger => return linger::close(&local, stream).await,
-        }
-    }
-    let may_still_send = Rc::new(Cell::new(false));
-    let HttpConfig { head_timeout, idle_timeout, write_timeout, .. } = api.settings().http;
-    let progress = Arc::new(Progress::new(api.node.context.memory.clone(), began));
-    let timer = HeadTimer::new(progress.clone(), head_timeout, idle_timeout, spare);
-    let (stream, handoff) = Watched::new(stream, early.into(), progress.clone(), write_timeout);
-    let service = service_fn(|mut request: Request<Incoming>| {
-        let (api, local, caller) = (api.clone(), local.clone(), caller.clone());
-        let (may_still_send, progress, handoff) = (may_still_send.clone(), progress.clone(), handoff.clone());
-        async move {
-            let _busy = api.traffic.begin();
-            caller.begin_request();
-            progress.end_head();
-            let uri = request.uri().clone();
-            let body = BodyState::attach(&mut request, &api.node.context.memory);
-            // Boxed: a connection that waits for a request must not have room for the answer to any.
-            let mut response = match caller.name_client(&api.settings().proxies, request.headers()) {
-                Ok(()) => Box::pin(route(&api, &local, request, &caller)).await,
-                Err(full) => ws::full(full),
-            };
-            if let Some(Refused(reason, why)) = response.extensions_mut().remove() {
-                let who = Who::at(caller.client()).path(uri.path());
-                api.node.context.refusals.note(reason, &who, format_args!("{why}"));
-            }
-            let is_stream = matches!(response.body(), Answer::Sse(_));
-            handoff.set_stream(is_stream);
-            if !is_stream {
-                caller.forget_client();
-            }
-            if caller.slot.borrow().as_ref().is_some_and(Intent::writes_at_once) {
-                handoff.keep_answer();
-            }
-            let unread = body.is_some_and(|body| body.is_unread());
-            may_still_send.set(unread);
-            let draining = api.node.is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS;
-            if unread || draining {
-                // Otherwise the client would keep a connection that is about to end.
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            Ok::<Response<_>, Infallible>(response)
-        }
-    });
-    let connection = http1::Builder::new()
-        .timer(timer)
-        // hyper needs a timeout to start the timer, which decides by itself.
-        .header_read_timeout(head_timeout)
-        .max_buf_size(READ_HEAD)
-        .max_headers(READ_HEADERS)
-        .serve_connection(TokioIo::new(stream), service);
-    let ended = tokio::select! {
-        ended = connection.without_shutdown() => ended,
-        // An SSE client stopped reading, which hyper would wait for forever, or the socket makes room for others.
-        is_evicted = caller.socket.cut().wait() => return note_eviction(&api, &caller, is_evicted),
-    };
-    match ended {
-        Ok(parts) => {
-            let early = parts.read_buf;
-            drop(parts.io);
-            let Some(stream) = handoff.take_stream() else { return };
-            let intent = caller.slot.borrow_mut().take();
-            match intent {
-                Some(intent) => {
-                    let stream = ClientStream { stream, open: caller.socket.upgrade() };
-                    carry_on(
-                        &local,
-                        intent,
-                        Upgraded { stream, early, answer: handoff.take_answer(), waited: caller.waited() },
-                    );
-                }
-                None if may_still_send.get() => linger::close(&local, stream).await,
-                None => stream.say_end(),
-            }
-        }
-        Err(error) => {
-            ending::broken(&api, &caller, &error, &progress, &handoff);
-            if error.is_parse()
-                && let Some(stream) = handoff.take_stream()
-            {
-                linger::close(&local, stream).await;
-            }
-        }
-    }
-}
-
-/// Goes on with a publisher's connection on another shard.
-fn move_to(shard: usize, api: &Arc<Api>, stream: Socket, caller: Rc<Caller>) {
-    let Some(caller) = Rc::into_inner(caller) else { return };
-    let (Some(shard), Ok(stream)) = (api.node.shards().get(shard), stream.detach()) else { return };
-    api.node.context.metrics.events.publisher_moved();
-    caller.moves.set(caller.moves.get().saturating_add(1));
-    let api = api.clone();
-    shard.run(move |local| {
-        if let Ok(stream) = stream.attach() {
-            tokio::task::spawn_local(serve(local.clone(), api, stream, caller));
-        }
-    });
-}
-
-fn note_eviction(api: &Api, caller: &Caller, is_evicted: bool) {
-    if is_evicted {
-        note(api, caller, Refusal::Unauthenticated, format_args!("{MAKES_ROOM}"));
-    }
 }

@@ -26,7 +26,7 @@ pub fn receive_binary(local: &Rc<LocalNode>, key: ConnectionKey, bytes: &[u8]) {
     if local.shard.is_silent(key)
         && let Some(namespace) = socketio_msgpack::connect(bytes)
     {
-        return handlers::socketio::refuse_parser(local, key, &namespace);
+        return handlers::connect::refuse_parser(local, key, &namespace);
     }
     // Each message keeps `max_payload` by itself. A client without a session needs no attachments.
     let max_payload = local.context.socketio.max_payload;
@@ -46,7 +46,7 @@ pub fn receive(local: &Rc<LocalNode>, key: ConnectionKey, packet: Packet<'_>) {
         Packet::Message(text)
             if text.len() > local.context.settings().limits.unproven_message() && !local.shard.is_proven(key) =>
         {
-            handlers::socketio::refuse_large_auth(local, key, namespace_of_connect(text));
+            handlers::connect::refuse_large_auth(local, key, namespace_of_connect(text));
         }
         Packet::Message(text) => decode(local, key, |decoder| decoder.text(text)),
         Packet::Binary(bytes) => receive_binary(local, key, &bytes),

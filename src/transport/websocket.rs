@@ -129,7 +129,7 @@ fn take(local: &Rc<LocalNode>, key: ConnectionKey, frames: &mut FrameReader, byt
 fn refuse_large(local: &LocalNode, key: ConnectionKey) {
     match local.shard.protocol(key) {
         Some(Protocol::PlainWs) => json_client::refuse_large(local, key),
-        _ => handlers::socketio::refuse_large_auth(local, key, MAIN_NAMESPACE),
+        _ => handlers::connect::refuse_large_auth(local, key, MAIN_NAMESPACE),
     }
 }
 
