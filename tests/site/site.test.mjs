@@ -132,8 +132,9 @@ test("a heading's anchor is the one that links on GitHub use", async () => {
 test("it reads on a phone and in dark mode", async () => {
   for (const colorScheme of ["light", "dark"]) {
     const { page, errors } = await open("/docs/configuration.html", { viewport: { width: 390, height: 844 }, colorScheme });
-    const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-    assert.equal(overflow, 0, "pixels that the page is too wide");
+    const overflow = () => page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+    // Its fonts may be drawn only now.
+    await until(async () => (await overflow()) === 0, async () => `the page is ${await overflow()} pixels too wide`, SLOW);
     assert.equal(await page.evaluate(() => document.documentElement.classList.contains("dark")), colorScheme === "dark");
     assert.deepEqual(errors, []);
     await page.close();
