@@ -43,6 +43,7 @@ scenario("1,000 sockets come, go and come again; pages that guess are refused, a
   deaf.socket.pause();
   // Each command makes the node look again, soon, and each guess costs a comparison.
   let guesses = 0;
+  const began = Date.now();
   const attack = async () => {
     for (let n = 0; n < 10; n += 1) {
       const room = `room:${n}`;
@@ -53,7 +54,8 @@ scenario("1,000 sockets come, go and come again; pages that guess are refused, a
     }
   };
   await bystander.during(attack());
-  assert.equal(guesses, 5, "further ones are not even compared");
+  const most = 5 + Math.floor((5 * (Date.now() - began)) / 60_000);
+  assert.ok(guesses >= 5 && guesses <= most && most < 10, `${guesses} compared of 10, ${most} allowed`);
   for (const client of clients) client.close();
   clients = await crowd(s, node);
   await until(() => page.argsOf("all_sockets").length > 1 && shown() === SHOWN, () => `all sockets again; ${shown()}`);

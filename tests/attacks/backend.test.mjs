@@ -22,6 +22,9 @@ const on = [
   { event: "report", forward: true },
 ];
 
+/** The default of `backend.per_user`. */
+const SHARE = 8;
+
 async function stage(s, more = {}, config = {}) {
   const backend = s.serve(await startBackend());
   const node = await s.node({ rooms, on, ...backend.config(more), ...config });
@@ -32,28 +35,23 @@ async function stage(s, more = {}, config = {}) {
 const after = (ms, answer) => (response) => setTimeout(() => response.end(JSON.stringify(answer)), ms);
 
 scenario("130 slow asks of one user, and those of anonymous clients of one address, do not delay a bystander's", async (s) => {
-  const { backend, node, clients } = await stage(s, { timeout: "6s" }, { auth: { anonymous: true } });
-  backend.answer = ({ user }) => (user === "witness" ? { ack: ["at once"] } : after(1_000, {}));
+  const { backend, node, clients } = await stage(s, { timeout: "30s" }, { auth: { anonymous: true } });
+  const held = [];
+  backend.answer = ({ user }) => (user === "witness" ? { ack: ["at once"] } : (response) => held.push(response));
   // One each at a time, so that they would fill all places of the backend.
   const hogs = [...await clients("hog", 130), ...await clients(undefined, 70)];
-  let slowest = 0;
-  const bystander = await witness(s, node, {
-    step: async (client) => {
-      const begun = performance.now();
-      assert.deepEqual(await client.ask("send", 1), ["at once"]);
-      slowest = Math.max(slowest, performance.now() - begun);
-    },
-  });
-  slowest = 0;
-  const answers = await bystander.during(Promise.all(hogs.map((hog) => hog.ask("send", 1))));
+  const bystander = await witness(s, node, { step: async (client) => assert.deepEqual(await client.ask("send", 1), ["at once"]) });
+  const asked = Promise.all(hogs.map((hog) => new Promise((resolve) => hog.socket.emit("send", 1, (...answer) => resolve(answer)))));
+  // None of them is answered while the bystander is: it waits for nobody.
+  await bystander.during(until(() => held.length >= 2 * SHARE, "the share of both sources"));
+  assert.equal(held.length, 2 * SHARE, "of each source at once");
+  for (let answered = 0; answered < hogs.length; answered += 1) (await until(() => held[answered], `request ${answered}`)).end("{}");
+  assert.deepEqual((await asked).flat(), [], "the others get their share");
   bystander.unharmed();
-  assert.ok(slowest < 950, `${slowest.toFixed(0)} ms at most, less than one of the others takes`);
-  // 8 of each source at a time, for 6 s; a round may take longer than the backend.
-  assert.ok(answers.filter(([answer]) => answer === undefined).length >= 60, "the others get their share");
 });
 
 scenario("one user has at most backend.per_user requests under way, whatever the sessions", async (s) => {
-  const { backend, clients } = await stage(s, { per_user: 3, timeout: "2s" });
+  const { backend, clients } = await stage(s, { per_user: 3, timeout: "30s" });
   const held = [];
   backend.answer = ({ user }) => (user === "hog" ? (response) => held.push(response) : {});
   const hogs = await clients("hog", 10);
@@ -71,7 +69,7 @@ scenario("one user has at most backend.per_user requests under way, whatever the
 });
 
 scenario("a tenant with many users, whose requests hang, does not delay the users of another", async (s) => {
-  const { backend, node } = await stage(s, { timeout: "2s", concurrency: 16 }, { limits: { tenant_claim: "org" } });
+  const { backend, node } = await stage(s, { timeout: "6s", concurrency: 16 }, { limits: { tenant_claim: "org" } });
   backend.answer = ({ claims }) => (claims.org === "small" ? { ack: ["ok"] } : () => {});
   const of = (org, user) => s.io(node, { token: tokenFor(user, { org }), ...WEBSOCKET }).connected();
   const [bystander, ...users] = await Promise.all([of("small", "7"), ...Array.from({ length: 60 }, (_, n) => of("large", `${n}`))]);
@@ -97,39 +95,44 @@ scenario("502 for everything that one user sends, 50 times a second, refuses no 
 });
 
 scenario("several users without an answer do not refuse those who get one", async (s) => {
-  const { backend, clients } = await stage(s, { timeout: "300ms" });
+  // The bystander's are answered by this process: the timeout is longer than it may be stopped.
+  const { backend, clients } = await stage(s, { timeout: "3s" });
   backend.answer = ({ user }) => (user === "bystander" ? { ack: ["ok"] } : () => {});
   const hogs = (await Promise.all(Array.from({ length: 8 }, (_, n) => clients(`hog-${n}`, 1)))).flat();
   const [bystander] = await clients("bystander", 1);
-  const attack = s.repeat(() => Promise.all(hogs.map((hog) => hog.ask("send", 1))));
-  const end = Date.now() + 2000;
-  while (Date.now() < end) assert.deepEqual(await bystander.ask("send", 1), ["ok"]);
+  let rounds = 0;
+  const attack = s.repeat(async () => {
+    const answers = await Promise.all(hogs.map((hog) => hog.ask("send", 1)));
+    rounds += answers.every(([{ error }]) => error.code === "backend_timeout");
+  });
+  while (rounds < 2) assert.deepEqual(await bystander.ask("send", 1), ["ok"]);
+  for (let n = 0; n < 20; n += 1) assert.deepEqual(await bystander.ask("send", n), ["ok"]);
   await attack.stop();
 });
 
 scenario("an event that hangs for many users rests alone: others are answered, also where nobody else asks for seconds", async (s) => {
-  const { backend, node, clients } = await stage(s, { timeout: "300ms" });
+  const { backend, node, clients } = await stage(s, { timeout: "3s" });
   backend.answer = ({ event }) => (event === "report" ? () => {} : { ack: ["ok"] });
   const hogs = (await Promise.all(Array.from({ length: 8 }, (_, n) => clients(`hog-${n}`, 1)))).flat();
   const [bystander] = await clients("bystander", 1);
   const rests = () => node.output.match(/fail at once for a second/g)?.length ?? 0;
   const attack = s.repeat(() => Promise.all(hogs.map((hog) => hog.ask("report", 1))));
-  await until(() => rests() > 0, "the event that hangs rests");
+  await until(() => rests() > 0, "the event that hangs rests", 30_000);
   for (let n = 0; n < 10; n += 1) assert.deepEqual(await bystander.ask("send", n), ["ok"]);
-  const [refused] = await bystander.ask("report", 1);
-  assert.equal(refused.error.code, "backend_unavailable");
+  // Once a second it may be one that tries whether the event still hangs.
+  await until(async () => (await bystander.ask("report", 1))[0].error.code === "backend_unavailable", "the event fails at once for the bystander too");
   await attack.stop();
 });
 
 scenario("what a session asks does not block its own events that need no backend, on Socket.IO and /ws", async (s) => {
-  const { backend, node, clients } = await stage(s);
+  const { backend, node, clients } = await stage(s, { timeout: "30s" });
   const held = [];
   backend.answer = () => (response) => held.push(response);
   const [client] = await clients("7", 1);
   const plain = await s.ws(node, { token: tokenFor("8") }).welcomed();
   const pending = [client.ask("ask", "1"), client.ask("send", 1), plain.ask({ type: "join", room: "chat:1" }), plain.ask({ type: "event", event: "send", data: 1 })];
   await until(() => held.length === 2, "the first of each is asked");
-  const begun = Date.now();
+  // Nothing is answered before all of this is.
   for (let n = 0; n < 10; n += 1) {
     assert.deepEqual(await client.ask("echo", n), [n]);
     assert.deepEqual(await client.ask("enter", `${n}`), ["entered"]);
@@ -138,7 +141,6 @@ scenario("what a session asks does not block its own events that need no backend
   }
   plain.send({ type: "ping" });
   await plain.message("pong");
-  assert.ok(Date.now() - begun < 2000, `${Date.now() - begun} ms`);
   assert.equal(held.length, 2, "in order: the second waits for the first");
   for (let answered = 0; answered < 4; answered += 1) (await until(() => held[answered], "the next")).end('{"allow":true}');
   await Promise.all(pending);
@@ -175,6 +177,7 @@ scenario("a client that leaves a namespace and comes back while its event is at 
   backend.answer = () => ({});
   held[0].end("{}");
   await until(() => chat.connected, "in /chat again");
+  await until(() => backend.of("event").length === 2, "both events");
   assert.deepEqual(backend.of("event").map(({ args }) => args[0]), [1, 2]);
   assert.deepEqual([client.connects, client.disconnects], [1, []]);
 });
@@ -184,35 +187,41 @@ for (const transport of ["url", "stream"]) {
     const redis = transport === "stream" && (await s.redis());
     const backend = s.serve(await startBackend());
     backend.answer = () => () => {};
-    const table = redis ? { backend: { stream: "inbox", notify: [], timeout: "2s" }, redis: { url: redis.url } } : backend.config({ timeout: "2s" });
+    const table = redis ? { backend: { stream: "inbox", notify: [], timeout: "4s" }, redis: { url: redis.url } } : backend.config({ timeout: "4s" });
     const node = await s.node({ rooms: rooms.filter(({ join }) => join !== "ask"), on: on.filter(({ join }) => !join?.startsWith("chat")), ...table });
     const client = await s.io(node, { token: tokenFor("7"), ...WEBSOCKET }).connected();
     redis && redis.signal("SIGSTOP");
     const begun = Date.now();
-    const asked = Array.from({ length: 200 }, (_, n) => client.ask("send", n));
+    let failed = 0;
+    const asked = Array.from({ length: 200 }, (_, n) => client.ask("send", n).finally(() => (failed += 1)));
     assert.deepEqual(await client.ask("echo", "passes"), ["passes"]);
-    assert.ok(Date.now() - begun < 1_800, "without waiting for the backend");
+    assert.equal(failed, 0, "without waiting for the backend");
     const codes = (await Promise.all(asked)).map(([answer]) => answer.error.code);
     const took = Date.now() - begun;
     redis && redis.signal("SIGCONT");
-    assert.ok(took >= 1_800 && took < 6_000, `${took} ms`);
+    assert.ok(took >= 3_800 && took < 7_800, `${took} ms: one timeout, not two`);
     assert.ok(codes.every((code) => ["backend_timeout", "backend_unavailable"].includes(code)), `${new Set(codes)}`);
     assert.ok(backend.calls.length < 5, "those whose time was over were not sent");
   });
 }
 
 scenario("the queue is bounded for each user and in sum: an error with retry_after_ms, counted, and others are not refused", async (s) => {
-  const { backend, node, clients } = await stage(s, { timeout: "6s", queue: 200, queue_per_user: 10, per_user: 2 });
+  const { backend, node, clients } = await stage(s, { timeout: "8s", queue: 200, queue_per_user: 10, per_user: 2 });
   backend.answer = ({ user }) => (user === "bystander" ? { ack: ["ok"] } : () => {});
   const users = (await Promise.all(Array.from({ length: 30 }, (_, n) => clients(`hog-${n}`, 1)))).flat();
   const [bystander] = await clients("bystander", 1);
-  const begun = Date.now();
-  const asked = Promise.all(users.flatMap((client) => Array.from({ length: 30 }, (_, n) => client.ask("send", n))));
+  let timedOut = 0;
+  const ask = async (client, n) => {
+    const answer = await client.ask("send", n);
+    timedOut += answer[0].error.code === "backend_timeout";
+    return answer;
+  };
+  const asked = Promise.all(users.flatMap((client) => Array.from({ length: 30 }, (_, n) => ask(client, n))));
   await until(async () => (await node.metric('roomcast_backend_requests_total{result="busy",type="event"}')) > 400, "refusals");
   const held = await node.metric('roomcast_memory_bytes{kind="pending"}');
   assert.ok(held > 0, "what waits is charged to the memory budget");
   for (let n = 0; n < 20; n += 1) assert.deepEqual(await bystander.ask("send", n), ["ok"]);
-  assert.ok(Date.now() - begun < 6_000, "while the others wait");
+  assert.equal(timedOut, 0, "while the others wait");
   const errors = (await within(asked, "all answers")).map(([answer]) => answer.error);
   const refused = errors.filter(({ code }) => code === "rate_limited");
   assert.ok(refused.length >= 30 * 20 && refused.length < 30 * 30, `${refused.length} refused`);

@@ -77,7 +77,7 @@ function withinLimit(name, attackOf, { config = {}, sessions = SESSIONS, kind, s
     assert.ok(shown > sessions * each || shown > LIMIT / 4, `roomcast_memory_bytes{kind="${kind}"} showed ${shown}`);
     assert.ok(small || (await refused(node)) > 0 || (await counted(node, "memory")) > 0, "nothing was refused and nothing closed");
     bystander.unharmed();
-  }, { timeout: IS_CROWD ? 900_000 : 60_000 });
+  }, { timeout: IS_CROWD ? 900_000 : 120_000 });
 }
 
 /** A raw socket after its handshake; it ends where that was refused. */

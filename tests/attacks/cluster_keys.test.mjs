@@ -70,7 +70,7 @@ suite("keys of the cluster with other types", () => {
     const refused = await until(async () => {
       const answer = await node.get("/health");
       return answer.status === 503 && /heartbeats|ZADD/i.test(answer.json().services.redis.error ?? "") && answer;
-    }, "/health answering 503 with the reason");
+    }, "/health answering 503 with the reason", 30_000);
     assert.equal(refused.json().status, "degraded");
     await store.cli("ACL", "SETUSER", "default", "+zadd");
     await until(() => node.answers("/health"), "/health answering 200");

@@ -67,15 +67,18 @@ describe("idle sockets", { concurrency: 1 }, () => {
     const atRest = fs.readdirSync(`/proc/${other.process.pid}/fd`).length;
     const one = await s.node({}, { binary: withFiles(s, atRest + 6) });
     const flood = idle(s, one.port, 100);
+    const began = Date.now();
     await flood.connected();
     await until(() => one.output.includes("Too many open files"), "a node without files");
     for (let n = 0; n < 5; n += 1) assert.equal((await one.get("/health")).status, 200);
     assert.ok(await refusals(one, "connections"));
-    assert.ok(one.output.split("Too many open files").length <= 7, "the warning is limited");
+    // Five lines in ten seconds.
+    const most = 5 * (1 + Math.ceil((Date.now() - began) / 10_000));
+    assert.ok(one.output.split("Too many open files").length - 1 <= most, `the warning is limited: ${one.output}`);
   });
 
   scenario("more of them than limits.unauthenticated close the oldest, and those that stay are closed by http.head_timeout", async (s) => {
-    const one = await s.node({ limits: { unauthenticated: 50 }, http: { head_timeout: "4s" } });
+    const one = await s.node({ limits: { unauthenticated: 50 }, http: { head_timeout: "8s" } });
     const bystander = await witness(s, one);
     const flood = idle(s, one.port, 300);
     await bystander.during((async () => {
@@ -84,13 +87,13 @@ describe("idle sockets", { concurrency: 1 }, () => {
       assert.ok(flood.open() > 0);
       await connects(s, one, "newcomer");
     })());
-    await until(() => flood.open() === 0, "the end of those that stay");
-    assert.ok(await refusals(one, "incomplete"));
+    await until(() => flood.open() === 0, "the end of those that stay", 20_000);
+    await until(() => refusals(one, "incomplete"), "counted");
     bystander.unharmed();
   });
 
   scenario("they count against connections_per_ip, and a newcomer of their address takes the place of the oldest", async (s) => {
-    const one = await s.node({ limits: { connections_per_ip: 20 } });
+    const one = await s.node({ limits: { connections_per_ip: 20 }, http: { head_timeout: "30s" } });
     const bystander = await witness(s, one);
     const flood = idle(s, one.port, 100);
     await bystander.during((async () => {
@@ -124,16 +127,17 @@ describe("idle sockets", { concurrency: 1 }, () => {
   });
 
   scenario("a WebSocket without a token has connect_timeout from its TCP connection on", async (s) => {
-    const one = await s.node({ socketio: { connect_timeout: "3s" } });
-    for (const path of ["/ws", "/socket.io/?EIO=4&transport=websocket"]) {
+    const one = await s.node({ socketio: { connect_timeout: "9s" } });
+    await Promise.all(["/ws", "/socket.io/?EIO=4&transport=websocket"].map(async (path) => {
       const socket = s.raw(one);
       const begun = Date.now();
-      await until(() => Date.now() > begun + 1_500, "a client that takes its time");
+      await until(() => Date.now() > begun + 6_000, "a client that takes its time");
       await socket.upgrade(path);
       const upgraded = Date.now();
       await socket.closeCode();
-      assert.ok(Date.now() - upgraded < 2_500, `${path} had ${Date.now() - upgraded} ms after its request`);
-    }
+      // Three seconds are left of nine: halfway between them is time for a machine that is busy.
+      assert.ok(Date.now() - upgraded < 6_500, `${path} had ${Date.now() - upgraded} ms after its request`);
+    }));
     assert.equal(await one.metric('roomcast_closes_total{reason="connect_timeout"}'), 2);
   });
 
@@ -145,7 +149,7 @@ describe("idle sockets", { concurrency: 1 }, () => {
       await connects(s, one, "newcomer");
     })());
     await until(async () => (await one.connections("ws")) <= 40, "40 of them at most");
-    assert.ok((await one.metric('roomcast_closes_total{reason="evicted"}')) >= 160);
+    await until(async () => (await one.metric('roomcast_closes_total{reason="evicted"}')) >= 160, "the others evicted");
     assert.ok(await refusals(one, "unauthenticated"));
     bystander.unharmed();
   });

@@ -109,7 +109,7 @@ scenario("entries of many fields and of many megabytes are dead letters, and wha
   await writer.send("XADD", STREAM, "*", fields);
   await writer.send("XADD", STREAM, "*", ...event("huge", "x".repeat(50_000_000)));
   await published(node, { room: "user:7", event: "after", data: 1 });
-  await until(() => client.argsOf("after").length === 1, "the event after them");
+  await until(() => client.argsOf("after").length === 1, "the event after them", 30_000);
   await until(async () => Number(await store.cli("XLEN", "roomcast:dead")) === 2, "two dead letters");
   assert.ok(Number(await store.cli("MEMORY", "USAGE", "roomcast:dead")) < 100_000);
   assert.equal((await node.get("/health")).status, 200);

@@ -65,7 +65,7 @@ suite("presence with poisoned keys", () => {
   for (const [name, poison] of Object.entries(poisons)) {
     scenario(`${name}: other users come, are announced, leave and are counted`, async (s) => {
       const store = await s.redis();
-      const node = await s.node({ redis: { url: store.url }, rooms, presence: { grace: "0s", lease: "1s" } });
+      const node = await s.node({ redis: { url: store.url }, rooms, presence: { grace: "0s", lease: "4s" } });
       const seven = await ws(s, node, "7").welcomed();
       await seven.join("room:a");
       await poison(store);

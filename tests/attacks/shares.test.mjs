@@ -9,6 +9,12 @@ import { witness } from "./witness.mjs";
 const count = (length, item) => Array.from({ length }, (_, n) => item(n));
 const code = ([answer]) => answer?.error?.code ?? "ok";
 
+/** A clock that began now: `most(burst, rate)` is how many a bucket can have let pass since. */
+function rates() {
+  const began = Date.now();
+  return { most: (burst, rate) => burst + rate * Math.ceil((Date.now() - began) / 1_000) };
+}
+
 /** How many of each code. */
 const tally = (codes) => codes.reduce((sums, one) => ({ ...sums, [one]: (sums[one] ?? 0) + 1 }), {});
 
@@ -35,6 +41,7 @@ scenario("a user who connects and leaves all the time has a pace, with when to c
   const node = await s.node({ limits: { user_connections: 8, user_connects_per_second: 1 } });
   const bystander = await witness(s, node);
   const token = tokenFor("7");
+  const { most } = rates();
   const storm = async () => {
     const clients = await Promise.all(count(8, () => s.ws(node, { token }).welcomed()));
     clients.forEach((client) => client.close());
@@ -45,7 +52,7 @@ scenario("a user who connects and leaves all the time has a pace, with when to c
   // A burst of 2 × 8 + 4 × 1, of which 4 are left.
   const answers = [];
   const attack = async () => {
-    for (let n = 0; n < 20; n += 1) {
+    while (answers.filter(({ type }) => type === "error").length < 8) {
       const client = s.ws(node, { token });
       answers.push(await client.message(({ type }) => type === "welcome" || type === "error"));
       client.close();
@@ -54,7 +61,8 @@ scenario("a user who connects and leaves all the time has a pace, with when to c
   };
   await bystander.during(attack());
   const refused = answers.filter(({ type }) => type === "error");
-  assert.ok(refused.length >= 8 && refused.length <= 16, `${refused.length} refused`);
+  const passed = 16 + answers.length - refused.length;
+  assert.ok(passed >= 20 && passed <= most(20, 1), `${passed} let in, ${most(20, 1)} allowed`);
   assert.ok(refused.every(({ code: why, retry_after_ms: ms }) => why === "rate_limited" && ms > 0 && ms <= 2000), JSON.stringify(refused[0]));
   const sockets = count(6, () => s.io(node, { token, transports: ["websocket"] }));
   const error = await until(() => sockets.flatMap(({ errors }) => errors)[0], "a connect_error");
@@ -67,14 +75,15 @@ scenario("a user who connects and leaves all the time has a pace, with when to c
 });
 
 scenario("a user's messages on all connections count together, with when to retry", async (s) => {
-  const node = await s.node({ limits: { user_events_per_second: 10, rooms_per_session: 4 } });
+  const node = await s.node({ limits: { user_events_per_second: 1, rooms_per_session: 8 } });
   const bystander = await witness(s, node);
   const token = tokenFor("7");
   const clients = await Promise.all(count(8, () => s.io(node, { token, transports: ["websocket"] }).connected()));
-  // A burst of 4 × 10 + 10 × 4 messages.
+  // A burst of 4 × 1 + 10 × 8 messages.
+  const { most } = rates();
   const answers = await bystander.during(Promise.all(clients.flatMap((client) => count(20, (n) => client.ask("echo", n)))));
   const { ok, rate_limited: limited } = tally(answers.map(code));
-  assert.ok(ok >= 80 && ok < 110 && limited > 40, `${ok} passed, ${limited} refused`);
+  assert.ok(ok >= 80 && ok <= most(84, 1) && limited > 0, `${ok} passed, ${limited} refused`);
   const { message, retry_after_ms: retry } = answers.find((answer) => code(answer) === "rate_limited")[0].error;
   assert.match(message, /user_events_per_second/);
   assert.ok(Number.isInteger(retry) && retry > 0, `${retry}`);
@@ -98,7 +107,7 @@ scenario("messages without an acknowledgement wait for the user's share, in orde
 
 scenario("a tenant's users count together, also after a fresh token on /ws", async ({ node, io, ws }) => {
   const one = await node({
-    limits: { tenant_claim: "org.id", tenant_connections: 4, tenant_events_per_second: 10, rooms_per_session: 4 },
+    limits: { tenant_claim: "org.id", tenant_connections: 4, tenant_events_per_second: 1, rooms_per_session: 8 },
   });
   const token = (user, id) => tokenFor(user, { org: { id } });
   const clients = await Promise.all(count(3, (n) => io(one, { token: token(`acme-${n}`, "acme"), transports: ["websocket"] }).connected()));
@@ -109,9 +118,10 @@ scenario("a tenant's users count together, also after a fresh token on /ws", asy
   await until(() => plain.messages.filter(({ type }) => type === "welcome").length === 2, "the second welcome");
   const refused = await io(one, { token: token("8", "acme"), transports: ["websocket"] }).refused();
   assert.equal(refused.data.code, "too_many_connections");
+  const { most } = rates();
   const answers = await Promise.all(clients.flatMap((client) => count(40, (n) => client.ask("echo", n))));
   const { ok, rate_limited: limited } = tally(answers.map(code));
-  assert.ok(ok >= 80 && ok < 110 && limited > 10, `${ok} passed, ${limited} refused`);
+  assert.ok(ok >= 80 && ok <= most(84, 1) && limited > 0, `${ok} passed, ${limited} refused`);
   for (let id = 2; id <= 50; id += 1) plain.send({ type: "event", event: "echo", data: id, id });
   await plain.message(({ type, data }) => type === "ack" && data.error?.message.includes("tenant_events_per_second"));
   const others = await io(one, { token: token("9", "other"), transports: ["websocket"] }).connected();
@@ -119,7 +129,7 @@ scenario("a tenant's users count together, also after a fresh token on /ws", asy
 });
 
 scenario("clients without a token share what their address may send, where addresses are counted", async ({ node, ws }) => {
-  const limits = { user_events_per_second: 10, rooms_per_session: 4 };
+  const limits = { user_events_per_second: 1, rooms_per_session: 8 };
   const answers = async (connections_per_ip) => {
     const one = await node({ auth: { anonymous: true }, limits: { ...limits, connections_per_ip } });
     const clients = await Promise.all(count(4, () => ws(one).welcomed()));
@@ -137,10 +147,11 @@ scenario("bytes of a connection are limited beside messages", async ({ node, io 
   const one = await node({ limits: { bytes_per_second: "10kB" }, socketio: { max_payload: "10kB" } });
   const client = await io(one, { token: tokenFor("7"), transports: ["websocket"] }).connected();
   const piece = "x".repeat(9_000);
-  // 16 MiB pass at once, for attachments.
-  const answers = await Promise.all(count(2_000, () => client.ask("echo", piece)));
+  // 16 MiB pass at once, for attachments: all but 136 pieces, and one or two a second.
+  const answers = [];
+  for (let part = 0; part < 20; part += 1) answers.push(...(await Promise.all(count(100, () => client.ask("echo", piece)))));
   const { ok, rate_limited: limited } = tally(answers.map(code));
-  assert.ok(ok * 9_000 < 18_000_000 && limited > 50, `${ok} passed, ${limited} refused`);
+  assert.ok(ok * 9_000 < 18_000_000 && limited > 20, `${ok} passed, ${limited} refused`);
   assert.match(answers.find((answer) => code(answer) === "rate_limited")[0].error.message, /bytes_per_second/);
   assert.equal(client.disconnects.length, 0);
 });
@@ -152,10 +163,11 @@ scenario("joins are limited beside messages, on every protocol", async ({ node, 
   // A burst of 4 + 16 rooms.
   const step = async (n) => [code(await client.ask("join", `${n}`)), code(await client.ask("leave", `${n}`))];
   const codes = [];
-  for (let n = 0; n < 40; n += 1) codes.push(await step(n));
+  const { most } = rates();
+  while (codes.filter(([join]) => join === "rate_limited").length < 6) codes.push(await step(codes.length));
   const joins = tally(codes.map(([join]) => join));
-  assert.ok(joins.ok >= 20 && joins.ok < 30 && joins.rate_limited > 5, JSON.stringify(joins));
-  assert.deepEqual(tally(codes.map(([, leave]) => leave)), { ok: 40 });
+  assert.ok(joins.ok >= 20 && joins.ok <= most(20, 1), JSON.stringify(joins));
+  assert.deepEqual(tally(codes.map(([, leave]) => leave)), { ok: codes.length });
   const plain = await ws(one, { token }).welcomed();
   for (let n = 0; n < 40; n += 1) plain.send({ type: "join", room: `room:${n}`, id: n });
   const refused = await plain.message(({ type, code: why }) => type === "error" && why === "rate_limited");
@@ -175,6 +187,7 @@ scenario("fresh tokens on `/ws` join no more rooms than joins may, and the old t
   const tokens = ["a", "b"].map((name) => tokenFor("7", { rooms: count(20, (n) => `${name}${n}`) }));
   const client = await ws(one, { token: tokens[0] }).welcomed();
   // A burst of 20 + 4 × 5 joins: two tokens of 20 rooms.
+  const { most } = rates();
   for (let n = 1; n <= 10; n += 1) client.send({ type: "auth", token: tokens[n % 2] });
   const { code, retry_after_ms: retry } = await client.message("error");
   assert.equal(code, "rate_limited");
@@ -182,7 +195,7 @@ scenario("fresh tokens on `/ws` join no more rooms than joins may, and the old t
   client.send({ type: "ping" });
   await client.message("pong");
   const joined = client.messages.filter(({ type }) => type === "joined").length;
-  assert.ok(joined >= 20 && joined <= 60, `${joined} joined`);
+  assert.ok(joined >= 20 && joined <= most(60, 5), `${joined} joined`);
   assert.equal(client.end, undefined);
 });
 
@@ -192,6 +205,7 @@ scenario("leaving and joining a namespace again and again joins no more rooms th
   const token = tokenFor("7", { rooms: count(20, (n) => `a${n}`) });
   const client = keep(await engineSocket(one));
   await client.text((text) => text.startsWith("0"));
+  const { most } = rates();
   for (let n = 1; n <= 20; n += 1) client.sendText(`40${JSON.stringify({ token })}`), client.sendText("41");
   const { data } = JSON.parse((await client.text((text) => text.startsWith("44"))).slice(2));
   assert.equal(data.code, "rate_limited");
@@ -199,6 +213,6 @@ scenario("leaving and joining a namespace again and again joins no more rooms th
   await until(() => client.texts.filter((text) => /^4[04]/.test(text)).length === 20, "an answer to each");
   // The first, and a burst of 20 + 4 × 5 rooms.
   const joined = client.texts.filter((text) => text.startsWith("40")).length;
-  assert.ok(joined >= 3 && joined <= 5, `${joined} joins of 20 rooms`);
+  assert.ok(joined >= 3 && 20 * joined <= most(100, 5), `${joined} joins of 20 rooms`);
   assert.ok(!client.closed);
 });

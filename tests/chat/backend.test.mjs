@@ -9,7 +9,7 @@ import { until } from "../harness/deadline.mjs";
 import { post } from "../harness/http.mjs";
 import { EXAMPLE, withChat } from "./stage.mjs";
 
-const TIMEOUT = 60_000;
+const TIMEOUT = 180_000;
 
 const secondsAgo = (seconds) => Math.floor(Date.now() / 1000) - seconds;
 

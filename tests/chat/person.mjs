@@ -3,6 +3,9 @@ import assert from "node:assert/strict";
 import { until } from "../harness/deadline.mjs";
 import { post, request } from "../harness/http.mjs";
 
+// A browser, its pages and every part share the machine; all but what a test waits for goes on meanwhile.
+const WITHIN = 30_000;
+
 export class Person {
   errors = [];
   /** Every request of the page: `GET /api/…`. */
@@ -13,7 +16,7 @@ export class Person {
   constructor(name, page) {
     this.name = name;
     this.page = page;
-    page.setDefaultTimeout(10_000);
+    page.setDefaultTimeout(WITHIN);
     page.on("pageerror", (error) => this.errors.push(error.message));
     page.on("websocket", (socket) => this.sockets.push(socket));
     page.on("request", (asked) => this.requests.push(`${asked.method()} ${new URL(asked.url()).pathname}`));
@@ -65,7 +68,7 @@ export class Person {
     const [count = "0"] = await this.entry(conversationId).locator(".unread").allTextContents();
     return Number(count);
   }
-  async seesUnread(conversationId, count, deadline) {
+  async seesUnread(conversationId, count, deadline = WITHIN) {
     let seen;
     const isSo = async () => (seen = await this.unread(conversationId)) === count;
     await until(isSo, () => `${this.name} sees ${seen} unread instead of ${count}`, deadline);

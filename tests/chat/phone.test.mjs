@@ -20,7 +20,7 @@ const isOnScreen = async (locator, what) => {
   await locator.click({ trial: true });
 };
 
-test("sixty people and their conversations are within reach on a screen of 390 pixels", { timeout: 60_000 }, () =>
+test("sixty people and their conversations are within reach on a screen of 390 pixels", { timeout: 180_000 }, () =>
   withChat(async (chat) => {
     const ann = await chat.person("Ann", PHONE);
     const others = [];

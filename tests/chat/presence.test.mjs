@@ -5,13 +5,13 @@ import { connectIo } from "../harness/clients.mjs";
 import { until } from "../harness/deadline.mjs";
 import { SLOW, withChat } from "./stage.mjs";
 
-const TIMEOUT = 90_000;
+const TIMEOUT = 240_000;
 /** Of today, unless it is midnight just now. */
 const LAST_SEEN = /last seen (today|.*\d{4}) at/;
 const SHORT_GRACE = { roomcast: { ROOMCAST_PRESENCE__GRACE: "1s" } };
 
 /** Waits until the entry's dot shows this. */
-const seesOnline = (person, id, online, deadline) =>
+const seesOnline = (person, id, online, deadline = SLOW) =>
   until(async () => (await person.entry(id).locator(".dot").getAttribute("data-online")) === String(online), `${person.name} sees online = ${online}`, deadline);
 const header = (person, text) => person.page.locator(".presence", { hasText: text }).waitFor({ timeout: SLOW });
 
@@ -49,7 +49,7 @@ test("a user is online while a window is open, then has a last seen time; other 
     assert.deepEqual(saidOf(asBob), [true, false]);
     const lastSeenOf = async ({ user }) => (await asAnn.get("/presence")).find(({ userId }) => userId === user.id).lastSeen;
     const lastSeen = await lastSeenOf(asBob);
-    assert.ok(Date.parse(lastSeen) >= left && Date.parse(lastSeen) <= Date.now(), lastSeen);
+    assert.ok(Date.parse(lastSeen) >= left && Date.parse(lastSeen) <= Date.now() + 5, lastSeen);
     assert.deepEqual(stranger.argsOf("presence"), []);
 
     // The backend keeps it, also when roomcast restarts.

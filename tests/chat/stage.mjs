@@ -16,7 +16,7 @@ import { Api, Person } from "./person.mjs";
 
 export const EXAMPLE = path.resolve(import.meta.dirname, "../../examples/chat");
 /** Milliseconds for slow steps: longer than the page takes to go offline, and than its slowest reconnection. */
-export const SLOW = 20_000;
+export const SLOW = 40_000;
 
 // One browser for all tests of a file; each test opens its own windows.
 let browser;
@@ -72,6 +72,7 @@ export class Chat {
     await until(
       async () => (part.exit ? Promise.reject(new Error(`${name} ended: ${JSON.stringify(part.exit)} ${part.output}`)) : (await request(url).catch(() => undefined))?.status === 200),
       () => `${name} answering: ${part.output}`,
+      SLOW,
     );
   }
 

@@ -68,7 +68,8 @@ test("npm start builds the page and runs every part without configured secrets, 
     all.assertNoPanic();
   } finally {
     await browser.close();
-    if (!all.exit) await all.stop("SIGKILL");
+    // By Ctrl-C, or its parts would be left behind.
+    if (!all.exit) await all.stop("SIGINT", SLOW).catch(() => {});
     fs.rmSync(directory, { recursive: true, force: true });
   }
 });

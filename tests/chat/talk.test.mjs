@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { until } from "../harness/deadline.mjs";
 import { withChat } from "./stage.mjs";
 
-const TIMEOUT = 60_000;
+const TIMEOUT = 180_000;
 const TYPED = 15;
 const WITHIN_MS = 100;
 /** Milliseconds in which one round must be fast enough, since other load on the machine must not count. */
@@ -68,7 +68,7 @@ test("the typing indicator ends with a message, with a pause, and with the windo
     await bob.open(id);
     const typing = bob.page.locator(".typing", { hasText: "Ann is typing…" });
     // The first keys may be pressed before Bob is in the room, and a volatile event may be lost.
-    const types = (text) => until(async () => (await ann.field().pressSequentially(text), typing.isVisible()), "typing");
+    const types = (text) => until(async () => (await ann.field().pressSequentially(text), typing.isVisible()), "typing", 30_000);
     await types("hello");
     const written = await ann.field().inputValue();
     await ann.field().press("Enter");
@@ -98,7 +98,8 @@ test("unread messages are counted, also in the title, until they are read, and t
     for (const text of ["one", "two", "three"]) await ann.seesStatus(text, "read");
     await ann.say("four");
     await ann.seesStatus("four", "read");
-    assert.equal(await bob.unread(id), 0, "messages on screen are read");
+    // Messages on screen are read. Ann may learn that before Bob's own count does.
+    await bob.seesUnread(id, 0);
 
     // With another conversation open they count again, until another client of Bob reads them.
     const cleo = await chat.api("Cleo");
@@ -139,10 +140,10 @@ test("a token that expires: the socket reconnects with a renewed token", { timeo
       const bob = await chat.api("Bob");
       const id = await bob.startWith(await chat.api("Ann"));
       await ann.open(id);
-      await until(() => ann.sockets.length >= 3, () => `two expiries; sockets: ${ann.sockets.length}`, 40_000);
+      await until(() => ann.sockets.length >= 3, () => `two expiries; sockets: ${ann.sockets.length}`, 60_000);
       await ann.badge("live");
       await (await chat.api("Bob")).say(id, "still there?");
       await ann.sees("still there?");
     },
-    { backend: { TOKEN_SECONDS: "3" }, roomcast: { ROOMCAST_AUTH__LEEWAY: "0s" } },
+    { backend: { TOKEN_SECONDS: "6" }, roomcast: { ROOMCAST_AUTH__LEEWAY: "0s" } },
   ));

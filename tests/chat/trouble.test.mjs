@@ -6,7 +6,7 @@ import { until } from "../harness/deadline.mjs";
 import { freePort } from "../harness/port.mjs";
 import { SLOW, withChat } from "./stage.mjs";
 
-const TIMEOUT = 90_000;
+const TIMEOUT = 240_000;
 
 /** Waits until the window shows exactly these messages, in this order. */
 async function shows(person, texts, deadline = SLOW) {

@@ -7,7 +7,7 @@ import { startNode } from "../harness/node.mjs";
 
 export const PING_INTERVAL = 300;
 // The suites have 200, which is no longer than a pause of a busy machine: the pong of a case would come too late.
-export const PING_TIMEOUT = 3_000;
+export const PING_TIMEOUT = 5_000;
 export const MAX_PAYLOAD = 1_000_000;
 
 /**
@@ -23,7 +23,7 @@ export function stageWith({ on, namespaces = ["/"] }) {
       ping_timeout: `${PING_TIMEOUT}ms`,
       max_payload: `${MAX_PAYLOAD}B`,
       // Longer than what a case does before it connects: three heartbeats, or the end of a ping timeout.
-      connect_timeout: "8s",
+      connect_timeout: "10s",
     };
     stage.node = await startNode({ auth: { anonymous: true }, rooms: [], on, recovery: { window: "0s" }, socketio });
   });
@@ -53,7 +53,8 @@ export class Socket {
 
   send = (packet) => this.socket.send(packet);
   close = () => this.socket.close();
-  closed = () => until(() => this.isClosed, () => `the server closing; got ${this.arrived}`);
+  /** As late as by `connect_timeout`. */
+  closed = () => until(() => this.isClosed, () => `the server closing; got ${this.arrived}`, 30_000);
 
   /** The next packet: text, or a Buffer. */
   async next() {

@@ -49,7 +49,7 @@ export const polling = {
   async pingTimeout(node) {
     const before = await neverJoined(node);
     const session = await openPolling(node);
-    await until(async () => (await session.get()).status === 400, "the end of the ping timeout");
+    await until(async () => (await session.get()).status === 400, "the end of the ping timeout", 20_000);
     assert.equal(await neverJoined(node), before, "closed by the missing pong, before `connect_timeout`");
   },
   async closes(node) {

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import path from "node:path";
 import { test } from "node:test";
 import { KEY } from "../harness/config.mjs";
+import { until } from "../harness/deadline.mjs";
 import { BINARY } from "../harness/node.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
 import { tokenFor } from "../harness/token.mjs";
@@ -32,7 +33,7 @@ suite("the commands of the pages", () => {
       assert.ok(output.includes(answer), `${answer} in ${output}`);
     }
     assert.equal((await client.event("test")).data, 1);
-    assert.match(node.output, /refused: .*reason="token"/);
+    await until(() => /refused: .*reason="token"/.test(node.output), () => `the refusal in ${node.output}`);
   });
 
   scenario("docs/runbooks.md: what is wrong with a node", async (s) => {

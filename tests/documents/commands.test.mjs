@@ -27,7 +27,7 @@ function start(s, commands, node, env = {}, directory = os.tmpdir()) {
   }, "bash");
   s.keep({ close: () => daemon.exit || daemon.signal("SIGKILL") });
   return Object.assign(daemon, {
-    answered: (text) => until(() => daemon.output.includes(text), () => `${text} in ${daemon.output}`),
+    answered: (text) => until(() => daemon.output.includes(text), () => `${text} in ${daemon.output}`, 30_000),
     ended: async () => {
       const { code } = await daemon.exited;
       assert.equal(code, 0, daemon.output);
@@ -114,7 +114,7 @@ suite("the commands of the documents", () => {
     const commands = start(s, snippet("docs/configuration.md", "sh", "roomcast check").replace("roomcast serve", "exec roomcast serve"), null, { JWT_SECRET: SECRET }, directory);
     await commands.answered("OK");
     await commands.answered("listening");
-    await commands.stop();
+    await commands.stop("SIGTERM", 30_000);
   });
 
   scenario("docs/cli.md: from nothing to a running node, and what operators ask it", async (s) => {
@@ -129,6 +129,6 @@ suite("the commands of the documents", () => {
     const commands = operate.replace(/^roomcast (top|trace|tail|drain) .*$/gm, "");
     const output = await start(s, `set -a; . ./.env; set +a\n${commands}`, null, { ROOMCAST_URL: `http://127.0.0.1:${port}` }, directory).ended();
     for (const answer of ["eyJ", "offset", "ready"]) assert.ok(output.includes(answer), output);
-    await serving.stop();
+    await serving.stop("SIGTERM", 30_000);
   });
 });

@@ -38,7 +38,8 @@ suite("README.md", () => {
     s.keep({ close: () => shell.signal("SIGTERM") });
     await until(() => /TOKEN=\S+/.test(shell.output), () => `the end of the walk: ${shell.output}`, 120_000);
     assert.ok(shell.output.includes('{"offset":"'), shell.output);
-    assert.match(shell.output, /event: message\ndata: {"text":"Hello"}/);
+    // curl listens beside the commands, and may write it after them.
+    await until(() => /event: message\ndata: {"text":"Hello"}/.test(shell.output), () => `the event in ${shell.output}`);
 
     const [, token] = /TOKEN=(\S+)/.exec(shell.output);
     const { page, called } = await pages.run({ url: `http://localhost:${port}` }, snippet(PAGE, "js", "join_chat"), ["show"], token);

@@ -78,7 +78,7 @@ suite("hostile input", () => {
       started.keep(probe);
       if (probe.status === 101) probe.sendText("2probe");
     }
-    await until(() => probes.filter((probe) => probe.status !== 101 || probe.closed || probe.frames.some(({ opcode }) => opcode === CLOSE)).length >= 99, "99 of 100 upgrades refused");
+    await until(() => probes.filter((probe) => probe.status !== 101 || probe.closed || probe.frames.some(({ opcode }) => opcode === CLOSE)).length >= 99, "99 of 100 upgrades refused", 9_000);
     await published(one, { room: "user:7", event: "still", data: 1 });
     let got = "";
     await until(async () => (got += (await victim.get()).text).includes('["still"'), () => `the event on polling, got ${got}`);
@@ -139,7 +139,7 @@ suite("hostile input", () => {
   });
 
   scenario("connections that send nothing or drop at once leave no connection behind", async (started) => {
-    const one = await started.node({ socketio: { connect_timeout: "2s" } });
+    const one = await started.node({ socketio: { connect_timeout: "5s" } });
     const unharmed = await bystander(started, one);
     for (let n = 0; n < 200; n += 1) {
       const socket = started.raw(one);

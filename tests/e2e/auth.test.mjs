@@ -10,7 +10,7 @@ import { scenario, suite } from "../harness/scenario.mjs";
 import { badTokens, keyPair, now, sign, tokenFor } from "../harness/token.mjs";
 
 /** Long enough to connect on a busy machine. */
-const soon = () => now() + 4;
+const soon = () => now() + 8;
 
 function pemFile(keep, pem) {
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), "roomcast-key-"));
@@ -96,6 +96,7 @@ suite("tokens", () => {
     await published(one, { room: "user:8", event: "of 8", data: 1 });
     await published(one, { rooms: ["user:7"], event: "end", data: 1 });
     await refreshed.event("end");
+    await until(() => other.end ?? other.eventsOf("end").length, "what the other connection gets last");
     assert.deepEqual(other.eventsOf("of 8"), []);
   });
 
@@ -116,6 +117,7 @@ suite("tokens", () => {
     const jwks = started.keep(await startJwks());
     const [old, fresh, stranger] = [keyPair("RS256"), keyPair("ES256"), keyPair("RS256")];
     jwks.keys = [old.jwk("old")];
+    const begun = Date.now();
     const one = await started.node({ auth: { secret: undefined, jwks_url: jwks.url, algorithms: ["RS256", "ES256"] } });
     const claims = { sub: "7", exp: now() + 600 };
     const oldToken = sign(claims, { alg: "RS256", key: old.privateKey, header: { kid: "old" } });
@@ -130,7 +132,9 @@ suite("tokens", () => {
       assert.ok(await admitted(started, one, sign({ ...claims, jti: broken.slice(0, 3) }, { alg: "RS256", key: old.privateKey, header: { kid: "old" } })), "the old keys are kept");
     }
     assert.ok(jwks.requests.every(({ url }) => url === "/jwks.json"), "claims never reach the URL");
-    assert.ok(jwks.requests.length < 20, `unknown kids cause few requests: ${jwks.requests.length}`);
+    // One every three seconds at most.
+    const most = 2 + (Date.now() - begun) / 3_000;
+    assert.ok(jwks.requests.length <= most, `unknown kids cause few requests: ${jwks.requests.length} of ${most}`);
   });
 
   scenario("issuer, audience, require, nested and numeric users, and the rooms claim are checked", async (started) => {
@@ -207,6 +211,6 @@ suite("tokens", () => {
     await published(one, { room: "user:7", event: "own", data: 1 });
     await client.event("own");
     assert.equal(client.eventsOf("own").length, 1);
-    await until(async () => (await one.metric("roomcast_sessions")) === 1, "one session, not two");
+    await one.metricIs("roomcast_sessions", 1);
   });
 });

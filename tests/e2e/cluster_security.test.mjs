@@ -50,8 +50,10 @@ suite("cluster security", () => {
     const store = await s.redis();
     const [a, b] = await nodesOn(s, store, 2);
     const client = await s.io(b, { token, ...WEBSOCKET }).connected();
-    const names = await nodeNames(store);
-    assert.equal(names.length, 2);
+    const names = await until(async () => {
+      const names = await nodeNames(store);
+      return names.length === 2 && names;
+    }, "two nodes");
     for (const name of names) await store.cli("PUBLISH", `roomcast:node:${name}`, `${"0".repeat(64)}{"from":"${name}"}`);
     const refused = async (node) => (await node.metric('roomcast_drops_total{reason="malformed"}')) === 1;
     await until(async () => (await refused(a)) && (await refused(b)), "refused by both nodes");

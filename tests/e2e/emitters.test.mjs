@@ -32,6 +32,15 @@ async function listening(store, count) {
   await until(async () => (await store.cli("EXISTS", LEASE)) === "1", "a node with the lease");
 }
 
+/** Which of the nodes copies events into the log. It counts them when Redis has answered, which may be after clients have them. */
+const copier = (nodes) =>
+  until(async () => {
+    const counts = await Promise.all(nodes.map((node) => node.metric('roomcast_events_total{source="emitter"}')));
+    const at = counts.findIndex((count) => count > 0);
+    if (at >= 0) assert.equal(counts.filter((count) => count > 0).length, 1, "one node copies");
+    return at >= 0 && [at];
+  }, "a node that copies");
+
 /** A redis-emitter on node-redis; its connection is closed with the test. */
 async function emitterOn(s, store) {
   const [client] = await redisClients(store.url, 1);
@@ -143,13 +152,12 @@ suite("Socket.IO emitters", () => {
 
   scenario("kill -9 of the node that copies: each of 6,000 events arrives once, also events with equal content", async (s) => {
     const [store, a, b] = await nodes(s, 2);
-    const copying = async (node) => (await node.metric('roomcast_events_total{source="emitter"}')) > 0;
     const emitter = await emitterOn(s, store);
     const clients = await Promise.all([a, b].map((node) => s.io(node, { token, ...WEBSOCKET }).connected()));
     emitter.emit("n", 0);
     for (const client of clients) await client.event("n");
-    const [holder, other, client] = (await copying(a)) ? [a, b, clients[1]] : [b, a, clients[0]];
-    assert.equal(await copying(other), false, "one node copies");
+    const [at] = await copier([a, b]);
+    const [holder, client] = [[a, b][at], clients[1 - at]];
     let [sent, killed] = [0, undefined];
     while (sent < 3000) {
       for (let burst = 0; burst < 10; burst += 1) {
@@ -159,7 +167,7 @@ suite("Socket.IO emitters", () => {
       }
       // Once this is answered, Redis has published the events before it.
       await emitter.redisClient.ping();
-      if (sent === 1000) killed = Date.now(), holder.stop("SIGKILL");
+      if (sent === 1000) killed = Date.now(), holder.stop("SIGKILL").catch(() => {});
     }
     emitter.emit("end");
     await client.event("end");
@@ -174,7 +182,7 @@ suite("Socket.IO emitters", () => {
     const clients = await Promise.all([a, b].map((node) => s.io(node, { token, ...WEBSOCKET }).connected()));
     emitter.emit("n", 0);
     for (const client of clients) await client.event("n");
-    const holder = (await a.metric('roomcast_events_total{source="emitter"}')) > 0 ? 0 : 1;
+    const [holder] = await copier([a, b]);
     const [hung, other] = [[a, b][holder], clients[1 - holder]];
     hung.signal("SIGSTOP");
     for (let n = 1; n <= 100; n += 1) emitter.emit("n", n);
@@ -187,7 +195,8 @@ suite("Socket.IO emitters", () => {
     assert.deepEqual(other.argsOf("n").flat(), Array.from({ length: 101 }, (_, at) => at));
     const lease = await store.cli("GET", LEASE);
     await [a, b][1 - holder].stop();
-    await until(async () => ![lease, ""].includes(await store.cli("GET", LEASE)), "another node with the lease", 2000);
+    assert.notEqual(await store.cli("GET", LEASE), lease, "it is handed over, and not waited for until it ends");
+    await until(async () => ![lease, ""].includes(await store.cli("GET", LEASE)), "another node with the lease");
     emitter.emit("after");
     await third.event("after");
   });
@@ -258,8 +267,8 @@ suite("Socket.IO emitters", () => {
       await listening(store, 1);
       const beside = await measure();
       console.log(`emitters: fetchSockets and serverSideEmit, median ${alone.toFixed(1)} ms alone, ${beside.toFixed(1)} ms beside roomcast`);
-      // If the adapter counted roomcast as a server, each request would wait for its timeout of 5 s.
-      assert.ok(beside < alone * 3 + 1_000, `${beside} ms against ${alone} ms`);
+      // If the adapter counted roomcast as a server, each request would wait for its timeout of 20 s.
+      assert.ok(beside < alone * 3 + 5_000, `${beside} ms against ${alone} ms`);
       const client = await (await s.io(node, { token, ...WEBSOCKET }).connected()).join("room:a");
       one.io.emit("all", 1);
       two.io.to("room:a").except("room:b").emit("to a", { two: 2 });
@@ -271,7 +280,7 @@ suite("Socket.IO emitters", () => {
       assert.equal(Buffer.from((await client.event("bytes"))[0]).toString("hex"), "ff");
       await client.event("vip");
       await guest.event("all");
-      const answers = await within(one.io.timeout(3000).emitWithAck("asked").catch((error) => error), "a broadcast with acknowledgements");
+      const answers = await within(one.io.timeout(10_000).emitWithAck("asked").catch((error) => error), "a broadcast with acknowledgements");
       assert.ok(answers, "it ends within its own timeout");
       await until(async () => (await node.metric('roomcast_events_refused_total{reason="ack_unsupported",source="emitter"}')) === 1, "the refusal is counted");
     } finally {
@@ -296,7 +305,7 @@ suite("Socket.IO emitters", () => {
         assert.deepEqual([Buffer.from(bytes).toString("hex"), date], ["00ff", "1970-01-01T00:00:00.000Z"]);
         await client.event("vip");
       }
-      const holder = (await a.metric('roomcast_events_total{source="emitter"}')) > 0 ? 0 : 1;
+      const [holder] = await copier([a, b]);
       const client = clients[1 - holder];
       const [writer] = await redisClients(store.url, 1);
       s.keep({ close: () => writer.destroy() });
@@ -341,7 +350,7 @@ suite("Socket.IO emitters", () => {
     s.keep({ close: () => raw.destroy() });
     await raw.publish("socketio", Buffer.from("80049500", "hex"));
     await until(async () => (await node.metric('roomcast_events_refused_total{reason="pickle",source="emitter"}')) === 1, "the pickle counted");
-    await until(() => node.output.includes("never read"), "the reason in the log");
+    await node.says("never read");
   });
 
   scenario("hostile messages are counted and dropped", async (s) => {
@@ -359,6 +368,6 @@ suite("Socket.IO emitters", () => {
     await client.event("end");
     assert.deepEqual(client.events.map((event) => event.name), ["end"]);
     assert.equal(client.disconnects.length, 0);
-    assert.equal(await node.metric('roomcast_drops_total{reason="malformed"}'), hostile.length + 3);
+    await node.metricIs('roomcast_drops_total{reason="malformed"}', hostile.length + 3);
   });
 });

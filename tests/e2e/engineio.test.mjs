@@ -179,7 +179,7 @@ suite("Engine.IO", () => {
   });
 
   scenario("heartbeat: a client that does not answer pings is closed on both transports; a ping of a client is an error", async ({ node, keep }) => {
-    const one = await node({ socketio: { ping_interval: "300ms", ping_timeout: "1s" } });
+    const one = await node({ socketio: { ping_interval: "500ms", ping_timeout: "4s" } });
     const socket = keep(await joinedSocket(one, token));
     await socket.text((text) => text === "2");
     socket.sendText("3");
@@ -237,7 +237,7 @@ suite("Engine.IO", () => {
   });
 
   scenario("connect_timeout closes a connection that joins no namespace", async ({ node, keep }) => {
-    const one = await node({ socketio: { connect_timeout: "300ms" } });
+    const one = await node({ socketio: { connect_timeout: "3s" } });
     const socket = keep(await engineSocket(one));
     await socket.closeCode();
     const polling = await new Polling(one).open();

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { startBackend } from "../harness/backend.mjs";
 import { KEY } from "../harness/config.mjs";
-import { until } from "../harness/deadline.mjs";
+import { stopwatch, until } from "../harness/deadline.mjs";
 import { eventOf, streamOf } from "../harness/lines.mjs";
 import { roomcast } from "../harness/node.mjs";
 import { assertError, command, published } from "../harness/publish.mjs";
@@ -11,13 +11,24 @@ import { nodesOn, reconnected } from "../harness/sessions.mjs";
 import { tokenFor } from "../harness/token.mjs";
 
 const WEBSOCKET = { transports: ["websocket"] };
+/** Milliseconds: a second, as docs/limits.md promises, on a machine that is busy with others. */
+const SOON = 6_000;
 const bearer = { authorization: `Bearer ${KEY}` };
 
-/** The answer of GET /explain. */
-async function explained(node, query) {
+/** The answer of GET /explain, as it comes: a node that does not answer within 0.8 s is left out. */
+async function answered(node, query) {
   const answer = await node.get(`/explain?${new URLSearchParams(query)}`, bearer);
   assert.equal(answer.status, 200, answer.text);
   return answer.json();
+}
+
+/** The answer of all nodes. */
+async function explained(node, query) {
+  let last;
+  return until(async () => {
+    last = await answered(node, query);
+    return last.nodes_pending === 0 && last;
+  }, () => `all nodes; ${JSON.stringify(last)}`);
 }
 
 /** The answer, once it has this verdict. */
@@ -47,7 +58,7 @@ suite("Explain", () => {
       const query = { user: "7", room: "room:a", event };
       const answer = await until(async () => {
         const answer = await explained(node, query);
-        return answer.outcomes.delivered === 4 && answer.sessions.every(({ at }) => at) && answer;
+        return answer.outcomes.delivered === 4 && answer.sessions.every(({ at, outbox_bytes }) => at && outbox_bytes === 0) && answer;
       }, "all four have it");
       assert.equal(answer.verdict, "delivered");
       assert.match(answer.message, /^user 7: written to the client's connection \(of 4 sessions: 4 delivered\)$/);
@@ -208,8 +219,8 @@ suite("Explain", () => {
     const replayed = await verdict(nodes[0], { user: "7", room: "room:a", event: missed }, "delivered");
     assert.match(replayed.message, /it came while the client was away, and was replayed/);
     near(replayed.at, begun);
-    const both = await explained(nodes[0], { user: "7", room: "room:a", event: first });
-    assert.deepEqual([both.verdict, both.outcomes], ["delivered", { delivered: 2 }], "by the first connection, which the second one named");
+    const both = await verdict(nodes[0], { user: "7", room: "room:a", event: first }, "delivered");
+    assert.deepEqual(both.outcomes, { delivered: 2 }, "by the first connection, which the second one named");
     assert.ok(both.sessions.some(({ message }) => message.startsWith("the client had it before it came back")), JSON.stringify(both));
     // A stream and a room of /ws that name where they were.
     const sse = await s.sse(nodes[0], { token: tokenFor("8"), rooms: ["room:a"], headers: { "last-event-id": first } }).answered();
@@ -243,10 +254,21 @@ suite("Explain", () => {
     slow.socket.pause();
     const data = "x".repeat(100_000);
     const offsets = [];
+    // The next event, once it is known what became of it: its node may not have come to it when it is published.
+    const next = async () => {
+      const event = await published(nodes[1], { room: "room:a", event: "big", data });
+      offsets.push(event);
+      const isOver = ({ verdict, message }) => ["delivered", "dropped"].includes(verdict) || /it waits in the outbox/.test(message);
+      return until(async () => {
+        const answer = await explained(nodes[1], { user: "7", room: "room:a", event });
+        return isOver(answer) && answer;
+      }, "what became of the event");
+    };
+    const waits = (answer) => answer.verdict === "waiting" && answer.sessions[0].outbox_bytes > 0;
+    // Still there at a second look: it was not only on its way to the network.
     const waiting = await until(async () => {
-      offsets.push(await published(nodes[1], { room: "room:a", event: "big", data }));
-      const answer = await explained(nodes[1], { user: "7", room: "room:a", event: offsets.at(-1) });
-      return answer.verdict === "waiting" && answer.sessions[0].outbox_bytes > 0 && answer;
+      const answer = await next();
+      return waits(answer) && waits(await explained(nodes[1], { user: "7", room: "room:a", event: offsets.at(-1) })) && answer;
     }, "one waits in the outbox");
     assert.match(waiting.message, /it waits in the outbox/);
     await verdict(nodes[1], { user: "7", room: "room:a", event: offsets[0] }, "delivered");
@@ -256,8 +278,7 @@ suite("Explain", () => {
     assert.equal(skipped.events, 1);
     near(skipped.last, begun);
     const dropped = await until(async () => {
-      offsets.push(await published(nodes[1], { room: "room:a", event: "big", data }));
-      const answer = await explained(nodes[1], { user: "7", room: "room:a", event: offsets.at(-1) });
+      const answer = await next();
       return answer.verdict === "dropped" && answer;
     }, "closed as a slow consumer");
     assert.match(dropped.message, /^user 7: it waited for the client when the connection ended: slow_consumer\. More unsent bytes than `outbox_bytes`/);
@@ -272,10 +293,11 @@ suite("Explain", () => {
     const nodes = await nodesOn(s, store, 2, more);
     await (await s.io(nodes[0], { token: tokenFor("7"), ...WEBSOCKET }).connected()).join("room:a");
     const ask = (query) => explained(nodes[1], { user: "7", room: "room:a", ...query });
-    const elsewhere = await ask({ event: await send(nodes[0], "room:b") });
-    assert.deepEqual([elsewhere.verdict, elsewhere.message, elsewhere.event.rooms], ["other_room", "the event did not go to this room: it went to room:b", ["room:b"]]);
-    const chat = await ask({ event: await send(nodes[0], "room:a", { namespace: "/chat" }) });
-    assert.deepEqual([chat.verdict, chat.message], ["other_namespace", "the event is of namespace /chat, not of /"]);
+    const judged = async (event, wanted) => verdict(nodes[1], { user: "7", room: "room:a", event: await event }, wanted);
+    const elsewhere = await judged(send(nodes[0], "room:b"), "other_room");
+    assert.deepEqual([elsewhere.message, elsewhere.event.rooms], ["the event did not go to this room: it went to room:b", ["room:b"]]);
+    const chat = await judged(send(nodes[0], "room:a", { namespace: "/chat" }), "other_namespace");
+    assert.equal(chat.message, "the event is of namespace /chat, not of /");
     const inChat = await ask({ namespace: "/chat" });
     assert.deepEqual([inChat.verdict, inChat.message], ["not_connected", "user 7: not connected in namespace /chat; connected in /"]);
     assert.equal((await ask({ namespace: "/admin" })).verdict, "unknown_namespace");
@@ -309,9 +331,9 @@ suite("Explain", () => {
     // A node that hangs makes the answer say so, in time.
     nodes[1].signal("SIGSTOP");
     try {
-      const asked = performance.now();
-      const half = await explained(nodes[0], { user: "7", room: "room:a" });
-      assert.ok(performance.now() - asked < 2_500, "the others are not waited for long");
+      const took = stopwatch();
+      const half = await answered(nodes[0], { user: "7", room: "room:a" });
+      assert.ok(took() < SOON, `the others are not waited for long: ${took()} ms`);
       assert.deepEqual([half.nodes_pending, half.nodes.find(({ status }) => status)?.status], [1, "unreachable"]);
       assert.match(half.message, /\(1 nodes did not answer\)$/);
     } finally {
@@ -325,10 +347,9 @@ suite("Explain", () => {
     await until(async () => (await explained(nodes[0], { user: "7", room: "room:a" })).nodes.length === 2, "two nodes");
     store.signal("SIGSTOP");
     try {
-      const asked = performance.now();
-      const half = await explained(nodes[0], { user: "7", room: "room:a" });
-      const took = performance.now() - asked;
-      assert.ok(took < 2_500, `${took} ms`);
+      const took = stopwatch();
+      const half = await answered(nodes[0], { user: "7", room: "room:a" });
+      assert.ok(took() < SOON, `${took()} ms`);
       assert.deepEqual([half.nodes_pending, half.nodes.find(({ status }) => status)?.status], [1, "unreachable"]);
     } finally {
       store.signal("SIGCONT");
@@ -375,7 +396,10 @@ suite("Explain", () => {
     await s.ws(nodes[0], { token: tokenFor("8") }).welcomed();
     const second = s.ws(nodes[0], { token: tokenFor("8") });
     await second.ended();
-    const full = await explained(nodes[1], { user: "8", room: "user:8" });
+    const full = await until(async () => {
+      const answer = await explained(nodes[1], { user: "8", room: "user:8" });
+      return answer.turned_away.length > 0 && answer;
+    }, "the one that was turned away");
     assert.deepEqual([full.verdict, full.turned_away.map(({ code, claimed }) => [code, claimed])], ["in_room", [["too_many_connections", false]]]);
     // Forged ones push out nothing that is known of others.
     for (let n = 0; n < 50; n += 1) assert.equal((await nodes[0].get(`/sse?room=room:a&token=${expired}`)).status, 401);

@@ -42,7 +42,7 @@ suite("roomcast init", () => {
     const token = (await roomcast(["token", "--user", "7", "--config", config], env)).stdout.trim();
     const client = io(started, { auth: { token } });
     await client.connected();
-    const join = (chatId) => client.socket.timeout(5000).emitWithAck("join_chat", { chatId });
+    const join = (chatId) => client.socket.timeout(20_000).emitWithAck("join_chat", { chatId });
     assert.deepEqual(await join("42"), { success: true });
     assert.equal((await join("43")).success, false);
 

@@ -19,13 +19,25 @@ async function seen(node, path) {
 }
 const cluster = async (node) => (await seen(node, "/cluster")).nodes;
 
+/** What GET /cluster shows once so many nodes are listed and all of them answered in time. */
+const whole = (node, count, is = (status) => status !== "unreachable") => {
+  let nodes;
+  return until(async () => {
+    nodes = await cluster(node);
+    return nodes.length === count && nodes.every(({ status }) => is(status)) && nodes;
+  }, () => `${count} nodes; got ${JSON.stringify(nodes)}`);
+};
+
 /** A whole list, page by page; each of at most `limit` entries. */
 async function listed(node, name, query, limit) {
   const pages = [];
   for (let cursor = ""; cursor !== null; cursor = pages.at(-1).cursor) {
-    pages.push(await seen(node, `/${name}?${new URLSearchParams({ ...query, limit, cursor })}`));
+    // A node that does not answer in time is left out.
+    pages.push(await until(async () => {
+      const page = await seen(node, `/${name}?${new URLSearchParams({ ...query, limit, cursor })}`);
+      return page.nodes_pending === undefined && page;
+    }, "a page of all nodes"));
     assert.ok(pages.at(-1)[name].length <= limit);
-    assert.equal(pages.at(-1).nodes_pending, undefined);
   }
   assert.ok(pages.every((page, n) => page[name].length === limit || n === pages.length - 1), "only the last page is short");
   return pages.flatMap((page) => page[name]);
@@ -44,10 +56,7 @@ suite("Inspection", () => {
     const nodes = await nodesOn(s, store, 2);
     await s.ws(nodes[0], { token: tokenFor("7") }).welcomed();
     await Promise.all(["8", "9"].map((user) => s.io(nodes[1], { token: tokenFor(user), ...WEBSOCKET }).connected()));
-    const both = await until(async () => {
-      const both = await cluster(nodes[0]);
-      return both.length === 2 && both;
-    }, "two nodes");
+    const both = await whole(nodes[0], 2);
     assert.deepEqual(both.map(({ node }) => node), both.map(({ node }) => node).toSorted());
     assert.deepEqual(both.map((node) => node.connections).toSorted(), [1, 2]);
     for (const node of both) {
@@ -58,21 +67,23 @@ suite("Inspection", () => {
       assert.ok(node.uptime_seconds >= 0 && node.lag_ms >= 0 && node.memory_bytes <= node.memory_limit_bytes, JSON.stringify(node));
     }
     assert.deepEqual(both.filter((node) => node.this).map((node) => node.connections), [1]);
-    const fromOther = await cluster(nodes[1]);
+    const fromOther = await whole(nodes[1], 2);
     assert.deepEqual(fromOther.map(({ node }) => node), both.map(({ node }) => node));
     assert.deepEqual(fromOther.filter((node) => node.this).map((node) => node.connections), [2]);
-    const table = await operated(nodes[0], "nodes");
-    for (const { node } of both) assert.match(table, new RegExp(`^${node}  ok `, "m"));
+    await until(async () => {
+      const table = await operated(nodes[0], "nodes");
+      return both.every(({ node }) => new RegExp(`^${node}  ok `, "m").test(table));
+    }, "both in the table");
     const json = JSON.parse(await operated(nodes[0], "nodes", "--json"));
     assert.deepEqual(json.nodes.map(({ node }) => node), both.map(({ node }) => node));
     // Rates, of nodes that were seen before.
     const publishing = s.repeat(() => command(nodes[0], "/publish", { room: "user:8", event: "n", data: 1 }));
-    const looks = (await operated(nodes[1], "top", "--json", "--every", "300ms", "--count", "2")).trim().split("\n").map(JSON.parse);
+    const looks = (await operated(nodes[1], "top", "--json", "--every", "3s", "--count", "2")).trim().split("\n").map(JSON.parse);
     assert.deepEqual(looks.map(({ nodes }) => nodes.map(({ node }) => node)), [both, both].map((nodes) => nodes.map(({ node }) => node)));
     const rate = looks[1].nodes.reduce((sum, node) => sum + node.events_per_second, 0);
     const deliveries = looks[1].nodes.reduce((sum, node) => sum + node.deliveries_per_second, 0);
     assert.ok(rate > 0 && deliveries > 0, JSON.stringify(looks));
-    assert.match(await operated(nodes[1], "top", "--every", "100ms", "--count", "1"), /^all +2 nodes +3 +3 +[1-9]/m);
+    assert.match(await operated(nodes[1], "top", "--every", "3s", "--count", "1"), /^all +2 nodes +3 +3 +[1-9]/m);
     await publishing.stop();
     // A node that hangs is listed, and the others are not waited for long.
     nodes[1].signal("SIGSTOP");
@@ -82,7 +93,7 @@ suite("Inspection", () => {
     } finally {
       nodes[1].signal("SIGCONT");
     }
-    await until(async () => (await cluster(nodes[0])).every(({ status }) => status === "ok"), "both answer again");
+    await whole(nodes[0], 2, (status) => status === "ok");
   });
 
   scenario("rooms and sessions of both nodes are listed page by page, and one is shown in detail", async (s) => {
@@ -96,7 +107,7 @@ suite("Inspection", () => {
         return client.join("room:all", `room:${n % 4}`);
       }),
     );
-    await until(async () => (await cluster(nodes[0])).length === 2, "two nodes");
+    await whole(nodes[0], 2);
     for (const node of nodes) {
       const rooms = await listed(node, "rooms", { prefix: "room:" }, 2);
       assert.deepEqual(rooms, [..."0123"].map((n) => ({ room: `room:${n}`, namespace: "/", connections: 3 })).concat({ room: "room:all", namespace: "/", connections: 12 }));
@@ -119,18 +130,18 @@ suite("Inspection", () => {
     const { text } = await nodes[0].get(`/sessions/${asked.socket.id}`, bearer);
     const one = JSON.parse(text);
     const list = await listed(nodes[0], "sessions", { user: "u1" }, 1);
-    // Two clocks of the node, each cut to milliseconds.
-    assert.ok(Math.abs(Date.parse(list[0].last_event_in) - Date.parse(one.last_event_in)) <= 1, JSON.stringify([list, one]));
+    // It is counted back from now, by another clock.
+    assert.ok(Math.abs(Date.parse(list[0].last_event_in) - Date.parse(one.last_event_in)) <= 1_000, JSON.stringify([list, one]));
     assert.deepEqual(list, [{ ...one, last_event_in: list[0].last_event_in }]);
     const { since, last_event_in, last_event_out, last_refusal, node, ...rest } = one;
     assert.deepEqual(rest, {
       session: asked.socket.id, user: "u1", namespace: "/", transport: "websocket", protocol: "socketio", address: "127.0.0.1",
       rooms: ["user:u1", "room:all", "room:1"], room_count: 3, outbox_bytes: 0,
     });
-    assert.equal(node, (await cluster(nodes[1])).find((entry) => entry.this).node);
+    assert.equal(node, (await whole(nodes[1], 2)).find((entry) => entry.this).node);
     assert.equal(last_refusal.code, refused[0].error.code);
     assert.ok(Date.parse(since) <= before + 5 && Date.parse(since) > before - 60_000, since);
-    for (const time of [last_event_in, last_event_out, last_refusal.at]) assert.ok(Math.abs(Date.parse(time) - Date.now()) < 30_000, text);
+    for (const time of [last_event_in, last_event_out, last_refusal.at]) assert.ok(Math.abs(Date.parse(time) - Date.now()) < 60_000, text);
     assert.ok(Date.parse(last_event_out) >= before - 5, `${last_event_out}: no earlier than the event, but that clocks are cut to milliseconds`);
     assert.ok(!text.includes("secret") && !text.includes(asked.socket._pid), text);
     assert.match(await operated(nodes[0], "rooms", "room:", "--limit", "1"), /^ROOM .*\nroom:0 +\/ +3\n\nThere are more: --cursor \S+\n$/);
@@ -167,7 +178,7 @@ suite("Inspection", () => {
     // The progress is seen from any node.
     const progress = [];
     await until(async () => {
-      const { drain, status } = (await cluster(other)).find(({ node }) => node === answer.node);
+      const { drain, status } = (await whole(other, 2)).find(({ node }) => node === answer.node);
       assert.equal(status, "draining");
       progress.push(drain.left);
       return drain.done;
@@ -187,7 +198,7 @@ suite("Inspection", () => {
     await clients[0].event("through the drained node");
     assert.equal(drained.exit, undefined);
     assert.match(await operated(drained, "drain", "--wait"), /is drained; it can be stopped/);
-    assert.match(await operated(other, "nodes"), new RegExp(`^${answer.node}  drained `, "m"));
+    await until(async () => new RegExp(`^${answer.node}  drained `, "m").test(await operated(other, "nodes")), "a drained node in the table");
     assert.equal((await drained.stop()).code, 0);
   });
 
@@ -223,7 +234,8 @@ suite("Inspection", () => {
     const node = await s.node({ redis: { url: `redis://127.0.0.1:${await freePort()}/0`, timeout: "500ms" } }, { ready: false });
     const [alone, ...others] = await cluster(node);
     assert.deepEqual([alone.status, others], ["degraded", []]);
-    assert.ok(alone.lag_ms <= (alone.uptime_seconds + 1) * 1_000, `${alone.lag_ms} ms behind, ${alone.uptime_seconds} s after the start`);
+    // Two clocks, and whole seconds.
+    assert.ok(alone.lag_ms <= (alone.uptime_seconds + 20) * 1_000, `${alone.lag_ms} ms behind, ${alone.uptime_seconds} s after the start`);
     assert.match(await operated(node, "top", "--count", "1", "--every", "100ms"), /degraded/);
   });
 

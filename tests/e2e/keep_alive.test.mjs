@@ -24,12 +24,12 @@ suite("keep-alive connections", () => {
     const one = await node({ admin_listen: `127.0.0.1:${admin}`, http: { idle_timeout: "2s" } });
     for (const port of [one.port, admin]) {
       const idle = await idleTime(raw({ port }));
-      assert.ok(idle > 1_900 && idle < 8_000, `open for ${idle} ms`);
+      assert.ok(idle > 1_900 && idle < 40_000, `open for ${idle} ms`);
     }
   });
 
   scenario("a connection with a partial request head is not idle", async ({ node, raw }) => {
-    const one = await node({ http: { idle_timeout: "1s" } });
+    const one = await node({ http: { idle_timeout: "4s" } });
     const [slow, idle] = [raw(one), raw(one)];
     for (const connection of [slow, idle]) {
       connection.write(REQUEST);
@@ -44,7 +44,7 @@ suite("keep-alive connections", () => {
   });
 
   scenario("nginx, which keeps connections for a shorter time, never uses one that the node has closed", async ({ node, ws, serve }) => {
-    const one = await node({ http: { idle_timeout: "3s" } });
+    const one = await node({ http: { idle_timeout: "15s" } });
     const nginx = serve(await startNginx(one, { keepalive: "1s" }));
     const watcher = await ws(one, { token: tokenFor("7") }).welcomed();
     const begun = Date.now();

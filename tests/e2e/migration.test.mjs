@@ -71,7 +71,9 @@ async function steps(s, store, old, isMember) {
   old.io.in("user:2").socketsJoin("vip");
   old.io.to("vip").emit("vip");
   await bob.event("vip");
-  assert.deepEqual([bob.argsOf("user_typing").length, ann.argsOf("user_typing").length, eve.events.length], [1, 1, 0]);
+  old.io.to("user:9").emit("end");
+  await eve.event("end");
+  assert.deepEqual([bob.argsOf("user_typing").length, ann.argsOf("user_typing").length, eve.events.length], [1, 1, 1]);
   assert.equal((await old.io.fetchSockets()).length, 1);
 
   // Steps 3 and 4: `typing` by a rule, published over HTTP, on the old path.

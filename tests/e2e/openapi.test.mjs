@@ -7,6 +7,7 @@ import { promisify } from "node:util";
 import Ajv from "ajv/dist/2020.js";
 import addFormats from "ajv-formats";
 import { KEY } from "../harness/config.mjs";
+import { until } from "../harness/deadline.mjs";
 import { request } from "../harness/http.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
 import { tokenFor } from "../harness/token.mjs";
@@ -109,6 +110,7 @@ suite("openapi", () => {
     await ask("/explain", "get", { at: "/explain?user=nobody&room=room%3Aa" });
     await ask("/explain", "get", { at: "/explain?user=7", status: 400 });
     await ask("/trace", "get", { status: 400 });
+    await until(() => one.answers("/socket/ping"), "a probe that goes through");
     for (const public_ of ["/health", "/health/live", "/socket/ping", "/openapi.json", "/metrics", "/console", "/console/session"]) await ask(public_, "get", { headers: {} });
     const own = { "x-roomcast-console": "1", origin: one.url };
     await ask("/console/session", "post", { body: { key: "wrong" }, headers: own, status: 401 });

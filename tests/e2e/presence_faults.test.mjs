@@ -34,7 +34,7 @@ suite("presence under faults", () => {
   });
 
   scenario("after an outage of Redis, last_seen is the time of the disconnection", async (s) => {
-    const { backend, store, settings } = await stage(s, { grace: "0s", lease: "10s" }, { durable: true });
+    const { backend, store, settings } = await stage(s, { grace: "0s", lease: "30s" }, { durable: true });
     const a = await s.node(settings());
     const one = await s.io(a, { token: token("3"), ...WEBSOCKET, reconnection: false }).connected();
     await backend.call("online");
@@ -42,12 +42,13 @@ suite("presence under faults", () => {
     const closed = Date.now();
     one.close();
     assertError(await ask(a, "/users/3"), 503, "unavailable");
-    await until(() => Date.now() > closed + 4_000, "a long outage");
+    await until(() => Date.now() > closed + 6_000, "a long outage");
     assertError(await ask(a, "/users/3"), 503, "unavailable");
     await store.start();
     const offline = await backend.call("offline");
     const off = new Date(offline.last_seen) - closed;
-    assert.ok(Math.abs(off) < 1500, `last_seen is ${off} ms off`);
+    // The node may notice the disconnection late on a busy machine, but not after the outage.
+    assert.ok(off > -1_000 && off < 4_000, `last_seen is ${off} ms off`);
   });
 
   for (const [name, break_, heal, says] of [
@@ -66,17 +67,17 @@ suite("presence under faults", () => {
         assert.match(refused.json().error.message, says);
       }
       assertError(await command(a, "/users", { users: ["7"] }), 503, "unavailable");
-      await until(() => a.answers("/health", 503), "/health answering 503", 15_000);
+      await until(() => a.answers("/health", 503), "/health answering 503", 30_000);
       assert.match((await a.get("/health")).json().services.redis.error, says);
       await heal(store);
       await until(async () => (await user(a, "7")).online, "the user online");
       assert.equal((await ask(a, "/rooms/room:a")).status, 200);
-      await until(() => a.answers("/health"), "/health answering 200", 15_000);
+      await until(() => a.answers("/health"), "/health answering 200", 30_000);
     });
   }
 
   scenario("a node that was suspended announces its users once, also when the answer of Redis is lost", async (s) => {
-    const { backend, store, settings } = await stage(s, { grace: "200ms", lease: "2s" });
+    const { backend, store, settings } = await stage(s, { grace: "200ms", lease: "6s" });
     let cuts = 0, armed = false;
     const sockets = new Set();
     const proxy = net.createServer((client) => {
@@ -111,7 +112,7 @@ suite("presence under faults", () => {
   });
 
   scenario("users of a killed node go offline although the clock of Redis went back an hour", async (s) => {
-    const { backend, store, settings } = await stage(s, { grace: "200ms", lease: "2s" });
+    const { backend, store, settings } = await stage(s, { grace: "200ms", lease: "6s" });
     const [a, b] = await Promise.all([s.node(settings()), s.node(settings())]);
     await s.io(a, { token: token("2"), ...WEBSOCKET, reconnection: false }).connected();
     await backend.call("online");
@@ -128,7 +129,7 @@ suite("presence under faults", () => {
   });
 
   scenario("a user who disconnected while the node hung past its lease is not announced online again", async (s) => {
-    const { backend, settings } = await stage(s, { grace: "300ms", lease: "2s" });
+    const { backend, settings } = await stage(s, { grace: "300ms", lease: "6s" });
     const [a, b] = await Promise.all([s.node(settings()), s.node(settings())]);
     const io = await s.io(a, { token: token("2"), ...WEBSOCKET }).connected();
     await backend.call("online");

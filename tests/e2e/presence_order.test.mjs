@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { startBackend } from "../harness/backend.mjs";
 import { KEY } from "../harness/config.mjs";
-import { until, within } from "../harness/deadline.mjs";
+import { stopwatch, until, within } from "../harness/deadline.mjs";
 import { assertError, command } from "../harness/publish.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
 import { tokenFor } from "../harness/token.mjs";
@@ -286,9 +286,9 @@ for (const [where, options] of PLACES) {
 
 suite("presence and acknowledgements: nodes and outages", () => {
   scenario("kill -9 right after an acknowledged join: the room is vacated and the user goes offline", async (s) => {
-    const { backend, nodes: [a, b], store } = await place(s, { redis: true, count: 2 }, { presence: { grace: "200ms", lease: "2s" } });
+    const { backend, nodes: [a, b], store } = await place(s, { redis: true, count: 2 }, { presence: { grace: "200ms", lease: "6s" } });
     for (let turn = 0; turn < 5; turn += 1) {
-      const extra = turn === 0 ? a : await s.node({ rooms, on, presence: { grace: "200ms", lease: "2s" }, redis: { url: store.url } });
+      const extra = turn === 0 ? a : await s.node({ rooms, on, presence: { grace: "200ms", lease: "6s" }, redis: { url: store.url } });
       const client = await s.io(extra, { token: token(`u${turn}`), ...WEBSOCKET, reconnection: false }).connected();
       assert.deepEqual(await client.ask("join_chat", turn), ok);
       await extra.stop("SIGKILL");
@@ -318,14 +318,14 @@ suite("presence and acknowledgements: nodes and outages", () => {
   });
 
   scenario("Redis hangs: joins are refused, leaves report it, connections are accepted, and all is counted when it is back", async (s) => {
-    const { store, node } = await place(s, { redis: true, count: 1 }, {});
+    const { store, node } = await place(s, { redis: true, count: 1 }, { presence: { grace: "300ms", lease: "1m" } });
     const watcher = await s.io(node, { token: token("1"), ...WEBSOCKET }).connected();
     await watcher.ask("join_chat", 1);
     const [member, plain] = [await KINDS["Socket.IO, WebSocket"](s, node, { token: token("7") }), await KINDS["/ws"](s, node, { token: token("8") })];
     await member.join(2);
     await plain.join(3);
     store.signal("SIGSTOP");
-    const asked = Date.now();
+    const took = stopwatch();
     const refusals = await Promise.all([
       member.client.ask("join_chat", 1).then(([{ error }]) => error.code),
       wsAsk(plain.client, { type: "join", room: "chat:1" }).then(({ code }) => code),
@@ -338,7 +338,7 @@ suite("presence and acknowledgements: nodes and outages", () => {
     ]);
     assert.deepEqual(leaves, ["unavailable", "unavailable"]);
     const newcomers = await Promise.all(Object.values(KINDS).map((connect, n) => connect(s, node, { token: token(`new${n}`) })));
-    assert.ok(Date.now() - asked < 8_000, `${Date.now() - asked} ms for three rounds of 1.5 s`);
+    assert.ok(took() < 20_000, `${took()} ms for three rounds of 1.5 s`);
     store.signal("SIGCONT");
     await until(() => node.answers("/health"), "well again");
     const becomes = (what, wanted) => until(async () => (await what()) === wanted, () => wanted);
@@ -346,7 +346,7 @@ suite("presence and acknowledgements: nodes and outages", () => {
     for (const [name, inside] of [["chat:1", "1 1"], ["chat:2", "0 "], ["chat:3", "0 "]]) await becomes(() => room(node, name), inside);
     // One that was on its way when Redis hung may have come to be; then it was taken back.
     const balance = () => announcements(watcher).filter((name) => name === "user_joined").length - announcements(watcher).filter((name) => name === "user_left").length;
-    assert.equal(balance(), 0, `${announcements(watcher)}`);
+    await until(() => balance() === 0, () => `as many left as joined; got ${announcements(watcher)}`);
     await member.join(1);
     await plain.join(1);
     assert.equal(await room(node, "chat:1"), "3 1,7,8");

@@ -75,7 +75,7 @@ async function publishAndMove({ ws, raw }, one, cuts = false) {
   const client = await ws(one, { token: tokenFor("7", { rooms }) }).welcomed();
   const publishers = rooms.map((room) => new Publisher(raw(one), room, cuts));
   const hasShards = os.availableParallelism() > 1;
-  await until(async () => publishers.every(({ offsets }) => offsets.length >= AT_LEAST) && (!hasShards || (await moved(one)) > 0), "moves");
+  await until(async () => publishers.every(({ offsets }) => offsets.length >= AT_LEAST) && (!hasShards || (await moved(one)) > 0), "moves", 60_000);
   await Promise.all(publishers.map((publisher) => publisher.stop()));
   const got = (room) => client.messages.filter((message) => message.type === "event" && message.room === room);
   for (const { room, sent, offsets } of publishers) {
@@ -109,7 +109,7 @@ suite("publishers that move to another shard", () => {
   });
 
   scenario("a connection that has moved ends when it is idle for too long", async (test) => {
-    const one = await test.node({ ...rules, http: { idle_timeout: "1s" } });
+    const one = await test.node({ ...rules, http: { idle_timeout: "5s" } });
     const connections = await publishAndMove(test, one);
     for (const connection of connections) assert.equal(await connection.untilClosed(), "");
   });

@@ -24,8 +24,8 @@ function python(node, token, transports, namespace = "/", where = "auth") {
   const exited = new Promise((resolve) => child.once("close", resolve));
   // Python may take long to start.
   client.line = (name) =>
-    until(() => client.lines.find((line) => line[0] === name), () => `${name} in ${JSON.stringify(client.lines)} ${client.errors}`, 30_000);
-  client.exit = () => within(exited, "the python client's end");
+    until(() => client.lines.find((line) => line[0] === name), () => `${name} in ${JSON.stringify(client.lines)} ${client.errors}`, 60_000);
+  client.exit = () => within(exited, "the python client's end", 60_000);
   return client;
 }
 

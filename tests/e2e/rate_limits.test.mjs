@@ -69,21 +69,25 @@ suite("bursts", () => {
 suite("beyond the rate", () => {
   scenario("acknowledgements have `rate_limited` and when to retry; a client that waits so long is served", async ({ node, io }) => {
     const one = await node(SLOW);
+    let refusals = 0;
     for (const transports of TRANSPORTS) {
       const client = await io(one, { token, transports }).connected();
       const answers = await askAll(client, count(350, (n) => ["echo", n]));
-      const refused = answers.filter((answer) => answer?.error);
+      const isRefused = (answer) => answer?.error;
       // More than the burst pass where the machine takes its time.
-      assert.ok(refused.length > 10 && refused.length <= 350 - BURST + 5, `${refused.length} refused`);
+      while (!answers.some(isRefused)) answers.push(...(await askAll(client, count(100, (n) => ["echo", n]))));
+      const refused = answers.filter(isRefused);
+      assert.ok(refused.length <= answers.length - BURST + 5, `${refused.length} of ${answers.length} refused`);
+      refusals += refused.length;
       const retries = refused.map(({ error }) => assertRetry(error));
       const last = Date.now() + Math.max(...retries);
-      await until(() => Date.now() >= last, "the time that the last refusal named");
+      await until(() => Date.now() >= last, "the time that the last refusal named", 60_000);
       assert.deepEqual(await client.ask("echo", "again"), ["again"]);
       assert.deepEqual(client.disconnects, [], String(transports));
       client.close();
     }
     assert.equal(await one.metric('roomcast_closes_total{reason="rate_limit"}'), 0);
-    assert.ok((await one.metric('roomcast_events_refused_total{reason="rate_limited",source="client"}')) > 20);
+    await one.metricIs('roomcast_events_refused_total{reason="rate_limited",source="client"}', refusals);
   });
 
   scenario("/ws: events, joins and leaves get an error with when to retry", async ({ node, ws }) => {
@@ -103,15 +107,17 @@ suite("beyond the rate", () => {
   });
 
   scenario("packets without an acknowledgement wait; when the queue is full, the client gets one `error` a burst", async ({ node, io, ws }) => {
-    const one = await node(SLOW);
+    // So slow that none of this is over while the machine takes its time.
+    const one = await node({ limits: { events_per_second: 1 } });
+    const longest = 2_000_000;
     const client = await io(one, { token, transports: ["websocket"] }).connected();
     for (let n = 0; n < BURST + 1_024 + 500; n += 1) client.socket.emit("leave", `${n}`);
     const [{ error }] = await client.event("error");
-    assertRetry(error, 400_000);
+    assertRetry(error, longest);
     const plain = await ws(one, { token }).welcomed();
     for (let n = 0; n < BURST + 1_024 + 500; n += 1) plain.send({ type: "event", event: "nothing" });
     const refusal = await plain.message(({ type, code }) => type === "error" && code === "rate_limited");
-    assertRetry(refusal, 400_000);
+    assertRetry(refusal, longest);
     plain.send({ type: "join", room: "room:a", id: 1 });
     await plain.message(({ id }) => id === 1);
     assert.equal(plain.messages.filter(({ code, id }) => code === "rate_limited" && id === undefined).length, 1);

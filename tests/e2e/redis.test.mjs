@@ -1,6 +1,6 @@
 // Nodes on one Redis: each delivers what any of them publishes; and what happens while Redis is down.
 import assert from "node:assert/strict";
-import { until } from "../harness/deadline.mjs";
+import { stopwatch, until } from "../harness/deadline.mjs";
 import { eventOf } from "../harness/lines.mjs";
 import { redisClients } from "../harness/socketio_server.mjs";
 import { assertError, publish, published } from "../harness/publish.mjs";
@@ -99,8 +99,8 @@ suite("Redis", () => {
     await client.event("end");
     assert.deepEqual(numbers(client), []);
     await until(async () => Number(await store.cli("XLEN", "roomcast:dead")) === ids.length, "every malformed entry in the dead-letter stream");
-    assert.equal(await one.metric('roomcast_drops_total{reason="malformed"}'), ids.length);
-    for (const id of ids) assert.ok(one.output.includes(id), `${id} in the log`);
+    await one.metricIs('roomcast_drops_total{reason="malformed"}', ids.length);
+    for (const id of ids) await one.says(id);
     assert.match(await store.cli("XRANGE", "roomcast:dead", "-", "+", "COUNT", "1"), /room:a/);
   });
 
@@ -114,7 +114,7 @@ suite("Redis", () => {
     const counted = async () => (await Promise.all(nodes.map((node) => node.metric('roomcast_drops_total{reason="malformed"}')))).reduce((sum, n) => sum + n);
     await until(async () => (await counted()) > 0, "the entry counted");
     await until(async () => (await store.cli("XLEN", "roomcast:dead")) !== "0", "the entry copied");
-    await published(nodes[0], { room: "room:a", event: "end", data: 1 });
+    await until(async () => (await publish(nodes[0], { room: "room:a", event: "end", data: 1 })).status === 200, "publishes accepted");
     assert.deepEqual([await counted(), await store.cli("XLEN", "roomcast:dead")], [1, "1"]);
   });
 
@@ -132,7 +132,7 @@ suite("Redis", () => {
 
   scenario("Redis down at start: the node is live, answers 503, and recovers by itself", async ({ redis, node, ws }) => {
     const store = await redis({ start: false });
-    const one = await node({ redis: { url: store.url, timeout: "500ms" } }, { ready: false });
+    const one = await node({ redis: { url: store.url, timeout: "1500ms" } }, { ready: false });
     assert.equal((await one.get("/health/live")).status, 200);
     assert.deepEqual(await redisState(one), [503, "connecting"]);
     assert.equal((await one.get("/socket/ping")).status, 503);
@@ -149,20 +149,20 @@ suite("Redis", () => {
     await published(one, n(2));
     await client.event("n");
     assert.deepEqual(numbers(client), [2], "nothing that was answered 503");
-    assert.equal((await one.get("/socket/ping")).status, 200);
-    assert.equal(await one.metric("roomcast_redis_up"), 1);
+    await until(() => one.answers("/socket/ping"), "a probe that goes through");
+    await one.metricIs("roomcast_redis_up", 1);
   });
 
   scenario("Redis hangs: publishes and /health are answered 503 in time, clients stay connected, and nothing answered 200 is lost", async ({ redis, node, ws, io }) => {
     const store = await redis();
-    const one = await node({ redis: { url: store.url, timeout: "500ms" } });
+    const one = await node({ redis: { url: store.url, timeout: "1500ms" } });
     const client = await member(ws, one);
     const socket = await (await io(one, { token: tokenFor("8") }).connected()).join("room:a");
     await published(one, n(1));
     store.signal("SIGSTOP");
-    const asked = Date.now();
+    const took = stopwatch();
     assertError(await publish(one, n(2)), 503);
-    assert.ok(Date.now() - asked < 3000, "after redis.timeout, not much later");
+    assert.ok(took() < 8_000, `after redis.timeout, not much later: ${took()} ms`);
     const [said] = await socket.ask("say", "a", "lost?");
     assert.match(said.error?.code ?? "", /^[a-z_]+$/, "a client's event is not acknowledged as sent");
     await until(() => one.answers("/health", 503), "/health answering 503");
@@ -191,12 +191,12 @@ suite("Redis", () => {
       if (answer.status === 200) accepted.push(number);
       else assertError(answer, 503);
     });
-    await until(() => accepted.length > 50, "50 events accepted", 20_000);
+    await until(() => accepted.length > 50, "50 events accepted", 60_000);
     await store.stop("SIGKILL");
     await until(() => a.answers("/health", 503), "/health answering 503");
     await store.start();
     const before = accepted.length;
-    await until(() => accepted.length > before + 50, "50 events accepted after the restart", 20_000);
+    await until(() => accepted.length > before + 50, "50 events accepted after the restart", 60_000);
     await publisher.stop();
     await until(() => a.answers("/health"), "ready by itself");
     await published(a, { room: "room:a", event: "end", data: 1 });

@@ -85,7 +85,7 @@ suite("rights in Redis", () => {
 
   scenario("a right that is removed later is noticed, and rooms are not counted without the other nodes", async ({ node, redis }) => {
     const server = await redis();
-    const one = await node({ redis: { url: await user(server), timeout: "500ms" } });
+    const one = await node({ redis: { url: await user(server), timeout: "2s" } });
     assert.equal((await one.get("/rooms/room:a", authorization)).status, 200);
     await user(server, "-eval");
     const refused = await until(async () => {
@@ -93,7 +93,7 @@ suite("rights in Redis", () => {
       return answer.status === 503 && answer;
     }, "/rooms answering 503");
     assert.equal(refused.json().error.code, "unavailable");
-    await until(() => one.answers("/health", 503), "/health answering 503", 20_000);
+    await until(() => one.answers("/health", 503), "/health answering 503", 40_000);
   });
 
   scenario("a node of a Redis Cluster without the stream's slot, addressed as a single server, is reported", async ({ node, redis }) => {

@@ -7,7 +7,7 @@ import tls from "node:tls";
 import { SECRET as BACKEND_SECRET, startBackend } from "../harness/backend.mjs";
 import { makeCertificate } from "../harness/certificate.mjs";
 import { configure, KEY, SECRET, toml } from "../harness/config.mjs";
-import { until, within } from "../harness/deadline.mjs";
+import { stopwatch, until, within } from "../harness/deadline.mjs";
 import { request, trust } from "../harness/http.mjs";
 import { startJwks } from "../harness/jwks.mjs";
 import { roomcast } from "../harness/node.mjs";
@@ -47,21 +47,21 @@ suite("Reload", () => {
     const [a, b] = await nodesOn(s, redis, 2);
     const shared = { redis: { url: redis.url } };
     let issue = SECRET;
-    const connects = { [SECRET]: 0, [NEW_SECRET]: 0 };
-    const loops = [a, b].map((node) =>
+    const connects = { [SECRET]: [0, 0], [NEW_SECRET]: [0, 0] };
+    const loops = [a, b].map((node, at) =>
       s.repeat(async () => {
         const key = issue;
         const client = s.io(node, { token: tokenFor("7", {}, { key }), ...WEBSOCKET, reconnection: false });
         await client.connected();
         client.close();
-        connects[key] += 1;
+        connects[key][at] += 1;
       }));
     const all = async (auth) => {
       for (const node of [a, b]) assert.deepEqual(keysOf((await rewritten(node, { ...shared, auth })).changed), ["auth.secret"]);
     };
     const more = async (key) => {
-      const before = connects[key];
-      await until(() => connects[key] >= before + 10, "connects go on");
+      const before = [...connects[key]];
+      await until(() => connects[key].every((count, at) => count >= before[at] + 5), "connects go on, at both nodes");
     };
     await more(SECRET);
     // Both are accepted before anybody signs with the new one.
@@ -150,7 +150,7 @@ suite("Reload", () => {
     for (const { place, message } of mistakes) assert.ok(cli.output.includes(`${place}: ${message}`), cli.output);
     node.signal("SIGHUP");
     await until(async () => (await node.metric('roomcast_config_reloads_total{result="refused"}')) === 3, "three refused reloads");
-    assert.ok(node.output.includes("the old one stays in force"));
+    await node.says("the old one stays in force");
     // Keys, rules and members are as before.
     await published(node, { room: "room:r", event: "still", data: 1 });
     await client.event("still");
@@ -203,13 +203,16 @@ suite("Reload", () => {
     await published(b, { room: "keep:1", event: "kept", data: 1 });
     for (const client of [granted, commanded, other]) await client.event("after");
     await io.event("kept");
-    assert.deepEqual([io.argsOf("after"), ws.eventsOf("after")], [[], []]);
     assert.equal((await ws.ask({ type: "join", room: "room:r" })).code, "forbidden");
+    assert.deepEqual([io.argsOf("after"), ws.eventsOf("after")], [[], []]);
     // The other node still has the old rules, and says so.
-    const [fingerprints] = [new Set((await cluster(a)).map(({ config }) => config))];
-    assert.equal(fingerprints.size, 2);
+    const fingerprints = async () => {
+      const configs = (await cluster(a)).map(({ config }) => config);
+      return configs.length === 2 && configs.every(Boolean) && new Set(configs).size;
+    };
+    await until(async () => (await fingerprints()) === 2, "two configurations");
     await rewritten(b, { ...shared, rooms: without });
-    assert.equal(new Set((await cluster(a)).map(({ config }) => config)).size, 1);
+    await until(async () => (await fingerprints()) === 1, "one configuration");
     await other.message("left");
   });
 
@@ -222,15 +225,15 @@ suite("Reload", () => {
     await Promise.all(sockets.map((socket) => socket.join("room:r")));
     const delays = [];
     const pings = s.repeat(async () => {
-      const [before, begun] = [watcher.messages.length, performance.now()];
+      const [before, took] = [watcher.messages.length, stopwatch()];
       watcher.send({ type: "ping" });
       await until(() => watcher.messages.length > before, "a pong");
-      delays.push(performance.now() - begun);
+      delays.push(took());
     });
     const answer = await rewritten(node, { limits: { user_connections: 0, unauthenticated: 100_000 }, rooms: [{ match: "user:{user}", join: "auto" }] });
     assert.deepEqual([answer.sessions, answer.memberships], [1000, 1000], "and keep what their tokens grant");
     await pings.stop();
-    assert.ok(Math.max(...delays) < 1_000, `${Math.max(...delays)} ms`);
+    assert.ok(Math.max(...delays) < 3_000, `${Math.max(...delays)} ms`);
     await Promise.all(sockets.map((socket) => socket.message("left")));
   });
 
@@ -266,13 +269,15 @@ suite("Reload", () => {
     const refused = s.ws(node, { token: tokenFor("7"), origin: "https://app.example.com" });
     assert.equal((await refused.ended()).status, 403);
     assert.equal((await client.ask({ type: "join", room: "room:b" })).type, "joined");
+    // Then the whole log is there.
+    await node.stop();
     assert.ok(!node.output.includes("is not in cors.origins"), "no line below error");
   });
 
   scenario("the backend moves, with another secret and other notices, and what is under way ends where it began", async (s) => {
     const [first, second] = [s.serve(await startBackend()), s.serve(await startBackend())];
     const on = [{ event: "ask", forward: true }];
-    const node = await s.node({ ...first.config({ secret: "the secret before", notify: [] }), on });
+    const node = await s.node({ ...first.config({ secret: "the secret before", notify: [], timeout: "60s" }), on });
     const client = await s.io(node, { token: tokenFor("7"), ...WEBSOCKET }).connected();
     let release;
     const held = new Promise((resolve) => (release = resolve));
@@ -280,7 +285,7 @@ suite("Reload", () => {
     second.answer = () => ({ ack: ["second"] });
     const waiting = client.ask("ask", 1);
     assert.equal((await first.call("event")).signed, false, "the secret before");
-    const answer = await rewritten(node, { ...second.config({ notify: ["connect"], timeout: "4s" }), on });
+    const answer = await rewritten(node, { ...second.config({ notify: ["connect"], timeout: "50s" }), on });
     assert.deepEqual(keysOf(answer.changed), ["backend.url", "backend.secret", "backend.timeout", "backend.notify"]);
     assert.ok(!JSON.stringify(answer).includes(BACKEND_SECRET), "no secret is shown");
     const other = await s.io(node, { token: tokenFor("8"), ...WEBSOCKET }).connected();
@@ -376,7 +381,8 @@ suite("Reload", () => {
     await reloaded(node);
     const reloads = await Promise.all(["applied", "unchanged"].map((result) => node.metric(`roomcast_config_reloads_total{result="${result}"}`)));
     assert.equal(reloads[0], 2, "the start and one change");
-    assert.ok(reloads[1] < 30, `${reloads}`);
+    // Of 111 calls.
+    assert.ok(reloads[1] < 60, `${reloads}`);
   });
 
   scenario("only a known key reloads, and a file that hangs delays nobody else", async (s) => {

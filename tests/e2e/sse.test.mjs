@@ -85,7 +85,7 @@ suite("Server-Sent Events", () => {
 
   scenario("an expired token and /disconnect end the stream", async ({ node, sse }) => {
     const one = await node({ auth: { leeway: "0s" } });
-    const expiring = await sse(one, { token: tokenFor("7", { exp: Math.floor(Date.now() / 1000) + 4 }), rooms: ["room:a"] }).answered();
+    const expiring = await sse(one, { token: tokenFor("7", { exp: Math.floor(Date.now() / 1000) + 8 }), rooms: ["room:a"] }).answered();
     assert.equal(expiring.status, 200);
     const dropped = await sse(one, { token: tokenFor("8"), rooms: ["room:a"] }).answered();
     assert.deepEqual((await command(one, "/disconnect", { user: "8" })).json(), { sessions: 1 });
@@ -96,7 +96,7 @@ suite("Server-Sent Events", () => {
   scenario("a request that the client drops while its connection rule waits for a hanging Redis leaves no connection and no session", async ({ redis, node, sse }) => {
     const store = await redis();
     const on = [{ event: "connection", emit: [{ room: "user:{user}", event: "came", args: [1], include_caller: true }] }];
-    const one = await node({ redis: { url: store.url, timeout: "5s" }, on, recovery: { window: "0s" } });
+    const one = await node({ redis: { url: store.url, timeout: "30s" }, on, recovery: { window: "0s" } });
     store.signal("SIGSTOP");
     const client = sse(one, { token: tokenFor("7"), rooms: ["room:a"] });
     await until(async () => (await one.connections("sse")) === 1, "the connection waiting for its rule");

@@ -41,7 +41,7 @@ suite("resuming Server-Sent Events", () => {
   scenario("retry is at least a second and differs between clients: at the start, at expiry and at a stop", async ({ node, sse }) => {
     const one = await node({ auth: { leeway: "0s" } });
     const many = await Promise.all(Array.from({ length: 12 }, () => sse(one, { token, rooms: ["room:a"] }).answered()));
-    const expiring = await sse(one, { token: tokenFor("8", { exp: now() + 4 }), rooms: ["room:a"] }).answered();
+    const expiring = await sse(one, { token: tokenFor("8", { exp: now() + 8 }), rooms: ["room:a"] }).answered();
     await until(() => expiring.ended, "the stream to end when the token expires");
     await until(() => many.every((client) => retries(client).length === 1), "the first retry of each");
     await one.stop();
@@ -54,7 +54,7 @@ suite("resuming Server-Sent Events", () => {
 
   scenario("an EventSource that is refused after expiry waits between its attempts", async ({ node, sse, eventSource }) => {
     const one = await node({ auth: { leeway: "0s" } });
-    const client = await eventSource(one, { token: tokenFor("7", { exp: now() + 4 }), rooms: ["room:a"], names: [] }).opened();
+    const client = await eventSource(one, { token: tokenFor("7", { exp: now() + 8 }), rooms: ["room:a"], names: [] }).opened();
     await until(() => client.errors.length > 0, "the end of the stream");
     const raw = await sse(one, { token: tokenFor("7", { exp: now() - 60 }), rooms: ["room:a"] }).answered();
     assert.equal(raw.status, 401);

@@ -9,7 +9,7 @@ import { tokenFor } from "../harness/token.mjs";
 async function busyNode(node, io, ws, redis) {
   const one = await node({
     redis: { url: redis.url, emitter_key: "socket.io" },
-    shutdown: { pause: "0s", drain: "100ms", timeout: "30s" },
+    shutdown: { pause: "0s", drain: "100ms", timeout: "1m" },
     rooms: [{ match: "user:{user}", join: "auto", presence: true }, { match: "room:<name>", join: "allow" }],
     on: [{ event: "disconnect", emit: [{ room: "room:a", event: "gone", args: ["{user}"] }] }],
   });
@@ -18,10 +18,12 @@ async function busyNode(node, io, ws, redis) {
   return one;
 }
 
-async function stopTime(one) {
-  const begun = Date.now();
-  assert.deepEqual(await one.stop("SIGTERM", 20_000), { code: 0, signal: null });
-  return Date.now() - begun;
+/** Long before `shutdown.timeout`, also on a machine that is busy with others. */
+const SOON = 15_000;
+
+/** Stops the node, which must not wait for Redis. */
+async function assertStops(one) {
+  assert.deepEqual(await one.stop("SIGTERM", SOON), { code: 0, signal: null });
 }
 
 suite("stopping without Redis", () => {
@@ -30,8 +32,7 @@ suite("stopping without Redis", () => {
     const one = await busyNode(node, io, ws, server);
     await server.stop("SIGKILL");
     await until(() => one.answers("/health", 503), "/health answering 503");
-    const took = await stopTime(one);
-    assert.ok(took < 3_000, `${took} ms`);
+    await assertStops(one);
   });
 
   scenario("a node stops in time while Redis hangs", async ({ node, io, ws, redis }) => {
@@ -39,16 +40,14 @@ suite("stopping without Redis", () => {
     const one = await busyNode(node, io, ws, server);
     server.signal("SIGSTOP");
     await until(() => one.answers("/health", 503), "/health answering 503");
-    const took = await stopTime(one);
+    await assertStops(one);
     server.signal("SIGCONT");
-    assert.ok(took < 4_000, `${took} ms`);
   });
 
   scenario("a node stops in time if Redis never ran", async ({ node, redis }) => {
     const server = await redis({ start: false });
-    const one = await node({ redis: { url: server.url }, shutdown: { pause: "0s", drain: "10s", timeout: "30s" } }, { ready: false });
-    const took = await stopTime(one);
-    assert.ok(took < 3_000, `${took} ms`);
+    const one = await node({ redis: { url: server.url }, shutdown: { pause: "0s", drain: "1m", timeout: "2m" } }, { ready: false });
+    await assertStops(one);
   });
 
   scenario("a stop is quick while Redis is gone, and with it the backend's stream", async ({ node, ws, redis }) => {
@@ -56,13 +55,12 @@ suite("stopping without Redis", () => {
     const one = await node({
       redis: { url: server.url },
       backend: { stream: "roomcast:inbox", notify: ["disconnect"] },
-      shutdown: { pause: "0s", drain: "100ms", timeout: "30s" },
+      shutdown: { pause: "0s", drain: "100ms", timeout: "1m" },
     });
     await ws(one, { token: tokenFor("8") }).welcomed();
     await server.stop("SIGKILL");
     await until(() => one.answers("/health", 503), "/health answering 503");
-    const took = await stopTime(one);
-    assert.ok(took < 3_000, `${took} ms`);
+    await assertStops(one);
   });
 
   scenario("with Redis, a stop notifies the other nodes and the backend", async ({ node, io, redis, serve }) => {

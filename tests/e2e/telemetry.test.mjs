@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import http from "node:http";
 import net from "node:net";
 import { startBackend } from "../harness/backend.mjs";
-import { until } from "../harness/deadline.mjs";
+import { stopwatch, until } from "../harness/deadline.mjs";
 import { eventOf } from "../harness/lines.mjs";
 import { startReceiver } from "../harness/otlp.mjs";
 import { freePort } from "../harness/port.mjs";
@@ -163,8 +163,11 @@ suite("telemetry", () => {
     assert.equal(histogram.dataPoints[0].bucketCounts.length, histogram.dataPoints[0].explicitBounds.length + 1);
     // One source: whatever a scrape has is sent.
     const scraped = (await node.get("/metrics")).text.match(/^# TYPE \S+/gm).map((line) => line.slice(7));
-    const sent = new Set(otlp.metrics().map((metric) => metric.name));
-    assert.deepEqual(scraped.filter((name) => !sent.has(name)), []);
+    const unsent = () => {
+      const sent = new Set(otlp.metrics().map((metric) => metric.name));
+      return scraped.filter((name) => !sent.has(name));
+    };
+    await until(() => unsent().length === 0, () => `all metrics; not ${unsent()}`);
     const { headers, unknown } = otlp.requests[0];
     assert.deepEqual([events.resource["service.name"], headers.authorization, headers["x-tenant"], unknown], ["chat-edge", "Basic abc==", "a", false]);
     assert.equal(otlp.spans().length, 0, "the ratio is 0");
@@ -183,13 +186,14 @@ suite("telemetry", () => {
       const telemetry = { otlp_endpoint: otlp.url, timeout: "300ms", queue: 20, metrics_interval: "1s" };
       const node = await s.node({ rooms, telemetry });
       const client = await s.ws(node, { token: tokenFor("7") }).welcomed();
-      const started = performance.now();
+      const took = stopwatch();
       for (let n = 0; n < 100; n += 1) await published(node, { room: "user:7", event: `e${n}`, data: n });
       await client.event("e99");
-      assert.ok(performance.now() - started < 5_000, "publishing is not slowed");
+      assert.ok(took() < 15_000, `publishing is not slowed: ${took()} ms; with each event's timeout it would be 30 s`);
       await until(async () => (await drops(node, "queue_full")) > 0 || (await drops(node, "export_failed")) > 0, "a dropped span");
       await until(async () => (await exports(node, "traces", "failed")) > 0 && (await exports(node, "metrics", "failed")) > 0, "failures that are counted");
       await until(async () => (await drops(node, "export_failed")) > 0, "spans that are given up");
+      await node.says("telemetry is not taken");
       const warnings = node.output.split("\n").filter((line) => line.includes("telemetry is not taken"));
       assert.equal(warnings.length, 1, node.output);
       assert.equal((await node.get("/health")).status, 200);

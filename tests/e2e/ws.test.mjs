@@ -47,7 +47,7 @@ suite("plain WebSocket", () => {
   });
 
   scenario("a missing, late or bad token closes with 4401", async ({ node, ws }) => {
-    const one = await node({ socketio: { connect_timeout: "300ms" } });
+    const one = await node({ socketio: { connect_timeout: "3s" } });
     const silent = ws(one);
     const hasty = ws(one);
     hasty.socket.on("open", () => hasty.send({ type: "join", room: "room:a", id: 1 }));
@@ -151,7 +151,7 @@ suite("plain WebSocket", () => {
   });
 
   scenario("a client that answers pings stays connected, and one that does not is closed", async ({ node, ws, raw }) => {
-    const one = await node({ socketio: { ping_interval: "200ms", ping_timeout: "1500ms" } });
+    const one = await node({ socketio: { ping_interval: "200ms", ping_timeout: "5s" } });
     const answers = await ws(one, { token: tokenFor("7") }).welcomed();
     let pings = 0;
     answers.socket.on("ping", () => (pings += 1));

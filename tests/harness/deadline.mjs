@@ -1,7 +1,7 @@
 // Waiting for a condition with a deadline, never for a fixed time.
 
-/** The default deadline, in milliseconds. */
-export const DEADLINE = 10_000;
+/** The default deadline, in milliseconds: long on a slow machine that others share, and shorter than the pings that come after 25 s. */
+export const DEADLINE = 20_000;
 const POLL_EVERY = 5;
 
 // A machine that is paused, or busy with others, stops this process too: what it waits for has not had that time either.
@@ -18,6 +18,12 @@ const note = () => {
 };
 setInterval(note, TICK_EVERY).unref();
 const clock = () => note() - leftOut;
+
+/** A function that says for how many milliseconds this process could run since now. */
+export function stopwatch() {
+  const begun = clock();
+  return () => clock() - begun;
+}
 
 const pause = () => new Promise((resolve) => setTimeout(resolve, POLL_EVERY));
 

@@ -51,6 +51,12 @@ export class Daemon {
     }
   }
 
+  /** Waits until the output has this text, or fits this pattern: log lines come from a thread of their own. */
+  says(what) {
+    const has = typeof what === "string" ? () => this.output.includes(what) : () => what.test(this.output);
+    return until(has, () => `${what} in the output; got ${this.output}`);
+  }
+
   assertNoPanic() {
     assert.doesNotMatch(this.output, /panicked at/, "the process panicked");
   }
@@ -99,6 +105,12 @@ export class Node extends Daemon {
   }
 
   metric = (series) => metricOf(this.url, series);
+
+  /** Waits until a series of /metrics has this value: a client may learn of what happened before it is counted. */
+  metricIs(series, value) {
+    let last;
+    return until(async () => (last = await this.metric(series)) === value, () => `${series} ${value}; it is ${last}`);
+  }
 
   /** Open connections of one protocol: `socketio`, `ws` or `sse`. */
   async connections(protocol) {

@@ -6,7 +6,7 @@ import { until } from "./deadline.mjs";
 const PYTHON = path.join(import.meta.dirname, "../.venv/bin/python");
 const RECEIVER = path.join(import.meta.dirname, "otlp_receiver.py");
 // Python may take long to start.
-const PYTHON_DEADLINE = 30_000;
+const PYTHON_DEADLINE = 60_000;
 
 const hexOf = (base64) => (base64 ? Buffer.from(base64, "base64").toString("hex") : undefined);
 const valueOf = ({ stringValue, intValue, doubleValue }) => stringValue ?? (intValue === undefined ? doubleValue : Number(intValue));
@@ -28,6 +28,7 @@ class Receiver {
       }
     });
     this.process.stderr.on("data", (chunk) => (this.errors += chunk));
+    this.process.once("close", () => (this.ended = true));
   }
 
   get url() {
@@ -74,6 +75,9 @@ class Receiver {
 /** `status`: what it answers. */
 export async function startReceiver(status = 200) {
   const receiver = new Receiver(status);
-  await until(() => receiver.port, () => `the receiver's port ${receiver.errors}`, PYTHON_DEADLINE);
+  await until(() => {
+    if (receiver.ended) throw new Error(`the receiver ended: ${receiver.errors}`);
+    return receiver.port;
+  }, () => `the receiver's port ${receiver.errors}`, PYTHON_DEADLINE);
   return receiver;
 }

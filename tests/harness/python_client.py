@@ -50,7 +50,7 @@ def end(*_):
 
 
 def call(event, data):
-    return client.call(event, data, namespace=namespace, timeout=10)
+    return client.call(event, data, namespace=namespace, timeout=30)
 
 
 how = {
@@ -61,7 +61,7 @@ how = {
 try:
     client.connect(
         url + (f"?token={token}" if where == "query" else ""),
-        transports=transports.split(","), namespaces=[namespace], wait_timeout=10, **how,
+        transports=transports.split(","), namespaces=[namespace], wait_timeout=30, **how,
     )
 except socketio.exceptions.ConnectionError as error:
     report("refused", str(error))
@@ -71,6 +71,6 @@ report("not joined", call("sneak", "a"))
 report("echo", *call("echo", (1, "é", {"a": None})))
 report("binary echo", call("echo", b"\x00\xff"))
 client.emit("say", ("a", {"hello": 1}), namespace=namespace)
-if not ended.wait(30):
+if not ended.wait(60):
     sys.exit(4)
 client.disconnect()

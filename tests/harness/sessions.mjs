@@ -52,10 +52,16 @@ export async function offsetAfter(session, node, name) {
   return offsetOf(session.texts, name);
 }
 
-/** Publishes an end to the session and waits for it: what came before it in the log has arrived, or never will. */
-export async function untilEnd(session, node) {
-  await published(node, toUser("end", 0));
-  await session.text((text) => text.includes('"end"'));
+let ends = 0;
+
+/**
+ * Publishes an end to the session and to these rooms, and waits until the session has it: what this process published before at this
+ * node, to them or to the session itself, has arrived, or never will.
+ */
+export async function untilEnd(session, node, ...rooms) {
+  const name = `end ${(ends += 1)}`;
+  await published(node, { rooms: [`user:${USER}`, ...rooms], event: name, data: 0 });
+  await session.text((text) => text.includes(`"${name}"`));
 }
 
 /**
@@ -64,7 +70,7 @@ export async function untilEnd(session, node) {
  */
 export async function isNewSession(again, before, node, room) {
   await published(node, { room: `room:${room}`, event: "late", data: 1 });
-  await untilEnd(again, node);
+  await untilEnd(again, node, `room:${room}`);
   const fresh = again.reply.sid !== before.reply.sid;
   assert.deepEqual(argumentsOf(again.texts, "late"), fresh ? [] : [1], fresh ? "a new session" : "recovered without a room whose join was acknowledged");
   return fresh;

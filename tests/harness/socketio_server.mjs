@@ -16,7 +16,7 @@ export async function redisClients(url, count) {
 export async function startSocketIo(redisUrl, adapter = "classic") {
   const clients = await redisClients(redisUrl, adapter === "classic" ? 2 : 1);
   const http = createServer();
-  const make = adapter === "classic" ? createAdapter(clients[0], clients[1], { requestsTimeout: 5000 }) : createStreamsAdapter(clients[0]);
+  const make = adapter === "classic" ? createAdapter(clients[0], clients[1], { requestsTimeout: 20_000 }) : createStreamsAdapter(clients[0]);
   const io = new Server(http, { adapter: make });
   await new Promise((resolve) => http.listen(0, "127.0.0.1", resolve));
   const close = async () => {

@@ -159,7 +159,7 @@ suite("STM", () => {
   });
 
   scenario("connections that stop answering are closed, and those that answer stay open", async (s) => {
-    const { nodes: [node], roomcast } = await stm(s, { env: { ROOMCAST_SOCKETIO__PING_INTERVAL: "300ms", ROOMCAST_SOCKETIO__PING_TIMEOUT: "3s" } });
+    const { nodes: [node], roomcast } = await stm(s, { env: { ROOMCAST_SOCKETIO__PING_INTERVAL: "300ms", ROOMCAST_SOCKETIO__PING_TIMEOUT: "6s" } });
     const alive = await person(s, { roomcast }, "cust");
     const silent = s.keep(await engineSocket(node));
     await silent.text((text) => text.startsWith("0"));
@@ -168,7 +168,7 @@ suite("STM", () => {
     await silent.text((text) => text === "2");
     await silent.closeCode();
     const polling = await new Polling(node).open();
-    await until(async () => (await request(node.url + enginePath({ sid: polling.sid }))).status === 400, "the polling session forgotten");
+    await until(async () => (await request(node.url + enginePath({ sid: polling.sid }))).status === 400, "the polling session forgotten", 20_000);
     assert.deepEqual(alive.client.disconnects, []);
     const written = JSON.parse((await request(`${(await stm(s)).nodes[0].url}${enginePath()}`)).text.slice(1));
     assert.deepEqual([written.pingInterval, written.pingTimeout], [25_000, 20_000], "as in the file");

@@ -135,7 +135,7 @@ suite("StockENT", () => {
         socket.on("connect", () => resolve("connected"));
         socket.on("connect_error", (error) => resolve(`refused: ${error.message}`));
       });
-      const answer = outcome === "connected" && await socket.timeout(5000).emitWithAck("join_conversation", { conversationId: 9 });
+      const answer = outcome === "connected" && await socket.timeout(15_000).emitWithAck("join_conversation", { conversationId: 9 });
       socket.disconnect();
       return [outcome, answer?.success];
     }, { url: system.roomcast.url, token: tokenOf(ANN), transports });

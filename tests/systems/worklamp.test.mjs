@@ -216,6 +216,8 @@ suite("Worklamp", () => {
       const system = await worklamp(s, { env: { ROOMCAST_RECOVERY__WINDOW: window } });
       const proxy = await s.proxy(system.roomcast);
       const ann = await person(s, system, "ann", { via: proxy });
+      // A client whose connection is cut in the middle of the upgrade notices only at its ping timeout.
+      await until(() => ann.client.transport() === "websocket", "the upgrade");
       const bob = await person(s, system, "bob");
       proxy.target = { port: 1 };
       proxy.cut();

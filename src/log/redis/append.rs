@@ -129,7 +129,7 @@ pub(super) async fn submit(log: &RedisLog, commands: Vec<Cmd>, bytes: usize, sta
 
 /// Sends what waits, until dropped. Reconnects by itself.
 pub(super) async fn run(log: &RedisLog) {
-    let mut reconnect = Reconnect::default();
+    let mut reconnect = Reconnect::among(log.lines.repeats.clone());
     loop {
         let Err(error) = connected(log, &mut reconnect).await;
         log.server.send_replace(None);

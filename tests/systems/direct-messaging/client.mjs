@@ -21,14 +21,14 @@ export class Thread {
 
   async open() {
     for (const [event, listener] of Object.entries(this.listeners)) this.socket.on(event, listener);
-    const joined = await this.socket.timeout(5000).emitWithAck("join_conversation", this.id);
-    if (joined.ok) await this.socket.timeout(5000).emitWithAck("mark_read", this.id);
+    const joined = await this.socket.timeout(15_000).emitWithAck("join_conversation", this.id);
+    if (joined.ok) await this.socket.timeout(15_000).emitWithAck("mark_read", this.id);
     return joined;
   }
 
   async close() {
     for (const [event, listener] of Object.entries(this.listeners)) this.socket.off(event, listener);
-    return this.socket.timeout(5000).emitWithAck("leave_conversation", this.id);
+    return this.socket.timeout(15_000).emitWithAck("leave_conversation", this.id);
   }
 
   /** Shows the message at once; the answer or the event, whichever comes first, replaces it. */

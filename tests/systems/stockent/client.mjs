@@ -17,15 +17,15 @@ export class ConversationPage {
   async mount() {
     this.socket.on("message_received", this.onMessage);
     this.socket.on("message_deleted", this.onDeleted);
-    return this.socket.timeout(5000).emitWithAck("join_conversation", { conversationId: this.conversationId });
+    return this.socket.timeout(15_000).emitWithAck("join_conversation", { conversationId: this.conversationId });
   }
 
   /** On navigation. */
   async unmount() {
     this.socket.off("message_received", this.onMessage);
     this.socket.off("message_deleted", this.onDeleted);
-    return this.socket.timeout(5000).emitWithAck("leave_conversation", { conversationId: this.conversationId });
+    return this.socket.timeout(15_000).emitWithAck("leave_conversation", { conversationId: this.conversationId });
   }
 
-  send = (text) => this.socket.timeout(5000).emitWithAck("send_message", { conversationId: this.conversationId, text });
+  send = (text) => this.socket.timeout(15_000).emitWithAck("send_message", { conversationId: this.conversationId, text });
 }

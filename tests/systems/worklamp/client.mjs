@@ -22,7 +22,7 @@ export class SocketService {
   /** Shows a project or a channel instead of the one before; resolves when the server has accepted. */
   async show(kind, id) {
     await this.hide(kind);
-    const answer = await this.socket.timeout(5000).emitWithAck(`join:${kind}`, id);
+    const answer = await this.socket.timeout(15_000).emitWithAck(`join:${kind}`, id);
     if (!answer.success) throw new Error(answer.error);
     this.#onScreen.set(kind, id);
   }
@@ -30,7 +30,7 @@ export class SocketService {
   async hide(kind) {
     const shown = this.#onScreen.get(kind);
     this.#onScreen.delete(kind);
-    if (shown !== undefined) await this.socket.timeout(5000).emitWithAck(`leave:${kind}`, shown);
+    if (shown !== undefined) await this.socket.timeout(15_000).emitWithAck(`leave:${kind}`, shown);
   }
 
   typing(isTyping) {
