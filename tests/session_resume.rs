@@ -17,6 +17,7 @@ use roomcast::model::namespaces::{NamespaceIndex, Namespaces};
 use roomcast::model::offset::{Epoch, Offset, Position};
 use roomcast::model::partition::{Line, Partitions};
 use roomcast::model::place::Place;
+use roomcast::model::provenance::Provenance;
 use roomcast::session::changes::Changes;
 use roomcast::session::parked::Parked;
 use roomcast::session::recovery::{Lost, take_up};
@@ -70,6 +71,49 @@ fn commands_are_applied_once_also_when_a_session_is_resumed_twice() {
     for turn in ["first", "second"] {
         take_up(&mut parked, &window, &offset(30).into(), "/", &offset(10).into()).unwrap();
         assert_eq!(parked.rooms.join(" "), "a b", "the {turn} time");
+    }
+}
+
+/// It was in the lost room until its connection broke: events that except the room are not for it, and none of the room's own.
+#[test]
+fn a_room_that_a_new_token_does_not_give_brings_nothing_and_still_excepts() {
+    let at = |ms| Position { ms, seq: 0 };
+    let offset = |ms| Offset { epoch: Epoch(7), position: at(ms), line: Line::CONTROL };
+    let mut window = Window::new(Duration::from_secs(100), 1 << 20);
+    let (epoch, floor, head) = (Epoch(7), at(1), at(1));
+    window.reset(&Snapshot { line: Line::CONTROL, epoch, floor, head, history: vec![], commands: vec![] }, 0);
+    for (ms, room, except) in [(11, "a", None), (12, "b", None), (13, "b", Some("a")), (24, "b", Some("a"))] {
+        let mut draft = Draft::new(room, &ms.to_string(), Args::none(), Source::Http);
+        draft.except = except.into_iter().map(Into::into).collect();
+        window.push(Arc::new(Event { offset: offset(ms), draft, accepted_us: ms, after: None }), 0);
+    }
+    let mut parked = Parked {
+        id: Id::random_session(),
+        namespace: NamespaceIndex::default(),
+        identity: Arc::new(Identity::anonymous()),
+        rooms: vec!["a".into(), "b".into()],
+        provenances: vec![],
+        decided_on: None,
+        changes: Changes::default(),
+        start: offset(2).into(),
+        last: at(2),
+        last_line: Line::CONTROL,
+        at: offset(20).into(),
+        moves: 0,
+    };
+    parked.keep_rooms(vec![("b".into(), Provenance::Rule)], Partitions::ONE, |_| false);
+    // The client breaks off before it has received anything, and another node takes the session up.
+    for turn in ["first", "second"] {
+        let here = Place::from(offset(30));
+        let mut replay = take_up(&mut parked, &window, &here, "/", &offset(10).into()).unwrap();
+        let mut names = Vec::new();
+        while !replay.is_over(&here) {
+            let step = replay.step(&window, &here, "/", Slice { events: 10, bytes: 1 << 20 });
+            let Step::Events(missed) = step else { panic!("{step:?}") };
+            names.extend(missed.iter().map(|one| one.event.draft.event.to_string()));
+        }
+        assert_eq!(names, ["12", "24"], "the {turn} time");
+        parked = Parked::from_record(&parked.to_record(), parked.namespace).unwrap();
     }
 }
 

@@ -21,7 +21,7 @@ use crate::model::names::{MAIN_NAMESPACE, Room};
 use crate::model::place::Place;
 use crate::model::provenance::Provenance;
 use crate::model::refusal::Refusal;
-use crate::model::session_note::{LeftBy, SessionNote};
+use crate::model::session_note::SessionNote;
 use crate::model::transport::Protocol;
 use crate::node::backfill;
 use crate::node::context::LocalNode;
@@ -281,9 +281,13 @@ async fn join(
         resume::count(local, &missed);
         missed
     });
-    local.shard.join(session, rooms.iter().zip(by), &mut reserved);
-    let here = local.shard.position();
+    let new = local.shard.join(session, rooms.iter().zip(by), &mut reserved);
     let [room] = &rooms;
+    if !new.is_empty() {
+        // Of an earlier stay in the room, that a command or a rule ended.
+        local.shard.forget_past(session, room);
+    }
+    let here = local.shard.room_point(session, room);
     if let Some(Err(lost)) = &missed {
         let after = since.and_then(Place::parse).map(Box::new);
         local.shard.note(session, SessionNote::Gap { code: lost.code(), room: Some(room.clone()), after });
@@ -305,7 +309,7 @@ async fn join(
 
 /// Leaves a room. If that is not written in time, the session has left all the same, and it does no harm to repeat it.
 async fn leave(local: &Rc<LocalNode>, key: ConnectionKey, session: SessionKey, room: &str, id: Option<&RawValue>) {
-    local.shard.leave(session, &[room.into()], LeftBy::Client);
+    local.shard.leave_for_good(session, &room.into());
     if !local.node.presence.written(local.shard.announced(session), true).await {
         let late = JoinError::Uncounted;
         return error(local, key, late.code(), &late.to_string(), id);

@@ -109,7 +109,7 @@ pub async fn of_parked(
                 matches!(decision, Decision::Keep(_))
             })
     };
-    parked.keep_rooms(decided.kept, may_have);
+    parked.keep_rooms(decided.kept, local.context.window.partitions(), may_have);
     Ok(first)
 }
 
@@ -227,8 +227,8 @@ async fn join(local: &LocalNode, key: SessionKey, first: &FirstRooms) {
     local.node.presence.written_unless_failing(reserved.ticket()).await;
     let joined = room_access::join_within_limit(local, key, &new, &mut reserved);
     let Some(connection) = local.shard.connection_of(key) else { return };
-    let offset = local.shard.position().to_string();
     for room in joined {
+        let offset = local.shard.room_point(key, &room).to_string();
         local.shard.push_json(connection, &plain_ws::joined(&room, Some(&offset), None, None));
     }
 }

@@ -42,13 +42,68 @@ struct Kept {
     /// Those after this are known. Of a partition that it does not name nothing was forgotten.
     floor: Place,
     list: VecDeque<Change>,
+    /// Rooms that were lost with a token, as the changes by which they were left.
+    lost: Vec<Change>,
 }
 
 impl Changes {
     /// Reads back what [`Self::floor`] and [`Self::list`] gave.
     pub fn known(floor: Place, list: impl IntoIterator<Item = Change>) -> Self {
-        let kept = Kept { floor, list: list.into_iter().collect() };
+        let kept = Kept { floor, list: list.into_iter().collect(), lost: Vec::new() };
         Self((kept != Kept::default()).then(|| Box::new(kept)))
+    }
+
+    /// A room is lost with the session's token: it was in it until this change, and gets nothing more of it. What is known of
+    /// it decides only about events that except the room.
+    pub fn lose(&mut self, left: Change) {
+        let kept = self.0.get_or_insert_default();
+        let is_known = kept.list.iter().rev().find(|change| change.room == left.room) == Some(&left);
+        kept.lost.retain(|lost| lost.room != left.room);
+        if !is_known {
+            kept.list.push_back(left.clone());
+        }
+        kept.lost.push(left);
+    }
+
+    /// The changes that are known, but for those of rooms that were lost later.
+    pub fn of_kept(&self) -> impl Iterator<Item = &Change> {
+        self.list().filter(|change| !self.is_of_lost(change))
+    }
+
+    /// The others.
+    pub fn of_lost(&self) -> impl Iterator<Item = &Change> {
+        self.list().filter(|change| self.is_of_lost(change))
+    }
+
+    fn is_of_lost(&self, change: &Change) -> bool {
+        self.lost().any(|lost| lost.room == change.room && change.after <= lost.after)
+    }
+
+    /// Reads back what [`Self::of_lost`] gave, besides what [`Self::of_kept`] did.
+    pub fn with_lost(mut self, of_lost: Vec<Change>) -> Self {
+        if of_lost.is_empty() {
+            return self;
+        }
+        let kept = self.0.get_or_insert_default();
+        for change in of_lost {
+            kept.lost.retain(|lost| lost.room != change.room);
+            if !change.joined {
+                kept.lost.push(change.clone());
+            }
+            kept.list.push_back(change);
+        }
+        kept.list.make_contiguous().sort_by_key(|change| change.after);
+        self
+    }
+
+    /// The changes by which rooms were left that are lost.
+    pub fn lost(&self) -> impl Iterator<Item = &Change> {
+        self.0.iter().flat_map(|kept| &kept.lost)
+    }
+
+    /// Whether events of a room after `at` are not for the session, because it lost the room later.
+    pub fn is_lost(&self, room: &Room, at: Offset) -> bool {
+        self.lost().any(|lost| lost.room == *room && lost.on(at.line).is_some_and(|after| after >= at.position))
     }
 
     /// The place after which all changes are known. On the control line only its position counts.
@@ -90,6 +145,8 @@ impl Changes {
             first.partition.iter().for_each(|partition| kept.floor.set(*partition));
             kept.list.pop_front();
         }
+        let floor = kept.floor.control().position;
+        kept.lost.retain(|lost| lost.after > floor);
     }
 
     /// The rooms that a line has events of, as of `at`, when they are `rooms` after all changes; `None` where that is not
@@ -113,7 +170,7 @@ impl Changes {
 
     /// Bytes that it holds, near enough for limits.
     pub fn size(&self) -> usize {
-        self.list().map(|change| change.room.len() + 64).sum()
+        self.list().chain(self.lost()).map(|change| change.room.len() + 64).sum()
     }
 }
 

@@ -6,10 +6,10 @@ use crate::model::id::Id;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::{Offset, Position};
-use crate::model::partition::Line;
+use crate::model::partition::{Line, Partitions};
 use crate::model::place::Place;
 use crate::model::provenance::Provenance;
-use crate::session::changes::Changes;
+use crate::session::changes::{Change, Changes};
 use std::sync::Arc;
 
 /// Claims of so many bytes are kept: they take hardly more than what replaces them.
@@ -116,13 +116,30 @@ impl Parked {
         })
     }
 
-    /// Keeps only these of its rooms, and of the rooms that it has left those whose events it may still get.
-    pub fn keep_rooms(&mut self, kept: Vec<(Room, Provenance)>, may_have: impl Fn(&Room) -> bool) {
+    /// Keeps only these of its rooms, and of the rooms that it has left those whose events it may still get. It was in the others
+    /// all the same: events that except them are not for it.
+    pub fn keep_rooms(
+        &mut self,
+        kept: Vec<(Room, Provenance)>,
+        partitions: Partitions,
+        may_have: impl Fn(&Room) -> bool,
+    ) {
+        let before = std::mem::take(&mut self.rooms);
         self.rooms = kept.iter().map(|(room, _)| room.clone()).collect();
-        let rooms = &self.rooms;
-        let changes = self.changes.list().filter(|change| rooms.contains(&change.room) || may_have(&change.room));
-        self.changes = Changes::known(self.changes.floor(), changes.cloned().collect::<Vec<_>>());
         self.provenances = kept;
+        let has_left = |change: &&Change| !before.contains(&change.room) && !may_have(&change.room);
+        let mut left: Vec<Change> = Vec::new();
+        for change in self.changes.list().rev().filter(has_left) {
+            if left.iter().all(|known| known.room != change.room) {
+                left.push(change.clone());
+            }
+        }
+        for room in before.iter().filter(|room| !self.rooms.contains(room)) {
+            let partition = self.at.on(partitions.of(room)).filter(|at| at.line != Line::CONTROL);
+            let after = self.at.control().position;
+            left.push(Change { after, partition, room: room.clone(), joined: false });
+        }
+        left.into_iter().for_each(|change| self.changes.lose(change));
     }
 
     /// Digest of the claims that its rooms were decided on.
@@ -160,7 +177,6 @@ mod tests {
     use super::*;
 
     use crate::model::offset::Epoch;
-    use crate::session::changes::Change;
 
     fn at(ms: u64) -> Position {
         Position { ms, seq: 0 }
@@ -301,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn rooms_that_are_not_kept_leave_no_trace() {
+    fn rooms_that_are_not_kept_are_lost() {
         let change = |room: &str, joined| Change { after: at(20), partition: None, room: room.into(), joined };
         let mut parked = Parked {
             rooms: vec!["a".into(), "b".into(), "c".into()],
@@ -314,9 +330,11 @@ mod tests {
         };
         let by: Vec<_> = parked.memberships().map(|(room, by)| format!("{room} {by:?}")).collect();
         assert_eq!(by, ["a Grant", "b Rule", "c Command"]);
-        parked.keep_rooms(vec![("b".into(), Provenance::Rule)], |room| &**room == "y");
+        parked.keep_rooms(vec![("b".into(), Provenance::Rule)], Partitions::ONE, |room| &**room == "y");
         assert_eq!(parked.rooms.join(" "), "b");
-        let changed: Vec<_> = parked.changes.list().map(|change| &*change.room).collect();
-        assert_eq!((changed, parked.changes.floor()), (vec!["b", "y"], offset(0, 5).into()));
+        let lost: Vec<_> = parked.changes.lost().map(|change| (&*change.room, change.after.ms)).collect();
+        assert_eq!((lost, parked.changes.floor()), (vec![("x", 20), ("a", 50), ("c", 50)], offset(0, 5).into()));
+        let was_in = parked.changes.rooms_at(offset(0, 21), &parked.rooms, Partitions::ONE).unwrap();
+        assert_eq!(was_in.join(" "), "b c a");
     }
 }

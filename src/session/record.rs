@@ -36,6 +36,9 @@ pub(super) struct Written<'a> {
     /// Position, with the offset in the room's partition behind it where there are several; room, and whether it was joined.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) changes: Vec<(String, Room, bool)>,
+    /// The same of rooms that are lost, up to their loss. Earlier releases do not read them, and know nothing of these rooms.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    lost: Vec<(String, Room, bool)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     changes_after: Option<String>,
     start: String,
@@ -72,7 +75,8 @@ impl Parked {
             rooms: if with_rooms { self.rooms.clone() } else { Vec::new() },
             by: if with_rooms { self.memberships().map(|(_, by)| by.code()).collect() } else { String::new() },
             claims: self.claims_matter().then(|| self.deciding_claims().to_text()),
-            changes: if with_rooms { self.changes.list().map(change_to_text).collect() } else { Vec::new() },
+            changes: if with_rooms { self.changes.of_kept().map(change_to_text).collect() } else { Vec::new() },
+            lost: self.changes.of_lost().map(change_to_text).collect(),
             changes_after: (floor != Place::default()).then(|| match floor.lines().is_empty() {
                 true => floor.control().position.to_string(),
                 false => floor.to_string(),
@@ -101,6 +105,7 @@ impl Parked {
         };
         let grants = Grants::from_text(&written.grants);
         let changes: Vec<_> = written.changes.into_iter().map(change_from_text).collect::<Option<_>>()?;
+        let of_lost: Vec<_> = written.lost.into_iter().map(change_from_text).collect::<Option<_>>()?;
         // Nothing is known of the rooms in a record of an earlier release. The backend may have chosen them.
         let codes = written.by.chars().map(Provenance::from_code).chain(std::iter::repeat(Provenance::Answered));
         let provenances = written.rooms.iter().cloned().zip(codes).collect();
@@ -118,7 +123,7 @@ impl Parked {
             rooms: written.rooms,
             provenances,
             decided_on,
-            changes: Changes::known(floor, changes),
+            changes: Changes::known(floor, changes).with_lost(of_lost),
             start,
             last: Position::parse(&written.last)?,
             last_line: Line::new(written.last_line)?,
@@ -156,6 +161,7 @@ fn floor_from_text(text: &str) -> Option<Place> {
 mod tests {
     use super::*;
     use crate::model::offset::Epoch;
+    use crate::model::partition::Partitions;
     use serde_json::json;
 
     #[test]
@@ -205,6 +211,29 @@ mod tests {
             assert_eq!((read.id, &read.rooms, read.start), (parked.id, &parked.rooms, parked.start));
             assert_eq!((read.last, read.at, read.moves), (parked.last, parked.at, parked.moves));
         }
+    }
+
+    #[test]
+    fn rooms_that_are_lost_are_read_back() {
+        let change = |ms, room: &str, joined| Change {
+            after: Position { ms, seq: 0 },
+            partition: None,
+            room: room.into(),
+            joined,
+        };
+        let record = format!(
+            r#"{{"id":"{}","user":7,"rooms":["a","b"],"start":"7-1-0","last":"1-0","at":"9-0"}}"#,
+            Id::random_session()
+        );
+        let mut parked = Parked::from_record(&record, NamespaceIndex::default()).unwrap();
+        let list = [change(2, "a", true), change(3, "x", false), change(4, "b", true)];
+        parked.changes = Changes::known(Place::default(), list);
+        parked.keep_rooms(vec![("b".into(), Provenance::Rule)], Partitions::ONE, |_| false);
+        let kept: Vec<_> = parked.changes.of_kept().cloned().collect();
+        assert_eq!(kept, [change(4, "b", true)], "all that an earlier release knows");
+        let read = Parked::from_record(&parked.to_record(), NamespaceIndex::default()).unwrap();
+        assert_eq!(read.changes, parked.changes);
+        assert_eq!(read.changes.lost().count(), 2);
     }
 
     #[test]

@@ -104,7 +104,7 @@ impl Parked {
 impl WrittenParts {
     fn begin(parked: &Parked, base: u32) -> (Self, String) {
         let rooms: Vec<_> = parked.memberships().map(|(room, by)| (room.clone(), by)).collect();
-        let changes: Vec<_> = parked.changes.list().cloned().collect();
+        let changes: Vec<_> = parked.changes.of_kept().cloned().collect();
         let text = json(&Base {
             base,
             rooms: rooms.iter().map(|(room, _)| room.clone()).collect(),
@@ -142,7 +142,7 @@ impl WrittenParts {
             }
         }
         let left = left.into_keys().cloned().collect();
-        let changes: Vec<_> = parked.changes.list().cloned().collect();
+        let changes: Vec<_> = parked.changes.of_kept().cloned().collect();
         // Old changes are forgotten from the front, and one that is undone at once disappears from the back.
         let from = changes.first().and_then(|first| self.changes.iter().position(|old| old == first));
         let kept = from

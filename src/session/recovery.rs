@@ -121,7 +121,13 @@ pub fn take_up(
     }
     apply_commands(parked, window, (after, here), namespace, &mut lines)?;
     parked.at = here.only(lines.iter().map(|line| line.after.line).collect());
-    Ok(Replay::new(&parked.id, lines, here))
+    let mut replay = Replay::new(&parked.id, lines, here);
+    for lost in parked.changes.lost() {
+        let mut at = Place::from(Offset { position: lost.after, ..Offset::default() });
+        lost.partition.iter().for_each(|partition| at.set(*partition));
+        replay.forget(&lost.room, &at);
+    }
+    Ok(replay)
 }
 
 /// Where a session continues on a line that it came to at `begun`: its client may have received more there already, over a node
@@ -138,9 +144,12 @@ fn received_on(begun: Offset, here: &Place, named: Option<Offset>) -> Result<Off
 /// What the session missed of one line, by its own changes of rooms.
 fn missed_on(parked: &Parked, window: &impl RecentLog, namespace: &str, after: Offset) -> Result<Missing, Lost> {
     let rooms = parked.changes.rooms_at(after, &parked.rooms, window.partitions()).ok_or(Lost::Rooms)?;
-    window.covers(after, namespace, &rooms)?;
+    let is_lost = |room: &Room| parked.changes.is_lost(room, after);
+    let wanted: Vec<Room> = rooms.iter().filter(|room| !is_lost(room)).cloned().collect();
+    window.covers(after, namespace, &wanted)?;
     let changes: Vec<Change> = parked.changes.after(after).cloned().collect();
-    changes.iter().try_for_each(|change| covered(window, namespace, change, after))?;
+    let wanted = changes.iter().filter(|change| !is_lost(&change.room) || parked.rooms.contains(&change.room));
+    wanted.into_iter().try_for_each(|change| covered(window, namespace, change, after))?;
     Ok(Missing { after, rooms, changes })
 }
 

@@ -75,15 +75,17 @@ impl Replay {
             let missing = Missing { after, rooms: Vec::new(), changes: Vec::new() };
             self.lines.push(LineReplay::new(&self.own, missing, after.position));
         }
-        // On all lines: what comes on one would hide the hole on another, and a client that joins again later than where it
-        // was would get what was before.
-        let drops = !change.joined && self.lines.iter().any(|line| line.has_past(&change.room));
-        self.lines.iter_mut().for_each(|line| line.note(change.clone(), drops));
+        self.lines.iter_mut().for_each(|line| line.note(change.clone()));
     }
 
-    /// The session's new token does not give it this room: nothing more of it is for the session, also of before.
-    pub fn forget(&mut self, room: &Room) {
-        self.lines.iter_mut().for_each(|line| line.forget(room));
+    /// Nothing more of this room is for the session of what was before its shard was `here`, on any line: what came on one would
+    /// hide that it is missing on another. Its client left it, joins it anew, or may not be in it any more.
+    pub fn forget(&mut self, room: &Room, here: &Place) {
+        for line in &mut self.lines {
+            if let Some(here) = here.on(line.after().line) {
+                line.forget(room, here.position);
+            }
+        }
     }
 
     /// The session has everything of a line up to here, where it is behind.

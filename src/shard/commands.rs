@@ -116,7 +116,7 @@ impl Hub {
                 // Whatever let it in before, now the backend has put it there.
                 self.decide(key, room, Provenance::Command);
             } else if self.speaks_json(key) {
-                let offset = self.position.to_string();
+                let offset = self.room_point(key, room).to_string();
                 self.push_json(connection, &plain_ws::joined(room, Some(&offset), None, None));
             }
         }

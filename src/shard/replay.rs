@@ -84,12 +84,20 @@ impl Hub {
         }
     }
 
-    /// A session gets no more of a room's past.
+    /// A session gets no more of what a room had until now.
     pub(super) fn forget_past(&mut self, key: SessionKey, room: &Room) {
         let Some(connection) = self.sessions.get(key).map(|session| session.connection) else { return };
         let backpressure = self.connections.get_mut(connection).and_then(|connection| connection.backpressure.as_mut());
         if let Some(replay) = backpressure.and_then(|backpressure| backpressure.replay_mut(key)) {
-            replay.forget(room);
+            replay.forget(room, &self.position);
+        }
+    }
+
+    /// From where on a `/ws` session is to get events of a room that it is in.
+    pub(super) fn room_point(&self, key: SessionKey, room: &Room) -> Place {
+        match self.cursor(key) {
+            Some(cursor) => cursor.place_of(room, &self.position),
+            None => self.position.clone(),
         }
     }
 

@@ -182,7 +182,24 @@ impl Shard {
         self.hub.borrow().resume_point(key)
     }
 
-    /// Leaves rooms.
+    /// Leaves a room at the wish of a `/ws` client, which gets nothing more of it, also of what it still had to get.
+    pub fn leave_for_good(&self, key: SessionKey, room: &Room) {
+        let mut hub = self.hub.borrow_mut();
+        hub.leave(key, room, LeftBy::Client);
+        hub.forget_past(key, room);
+    }
+
+    /// A `/ws` client has joined a room anew: of what was before it gets only what it asks for.
+    pub fn forget_past(&self, key: SessionKey, room: &Room) {
+        self.hub.borrow_mut().forget_past(key, room);
+    }
+
+    /// From where on a `/ws` session is to get events of a room that it is in.
+    pub fn room_point(&self, key: SessionKey, room: &Room) -> Place {
+        self.hub.borrow().room_point(key, room)
+    }
+
+    /// Leaves rooms. A session that is behind still gets what they had before.
     pub fn leave(&self, key: SessionKey, rooms: &[Room], by: LeftBy) {
         let mut hub = self.hub.borrow_mut();
         for room in rooms {

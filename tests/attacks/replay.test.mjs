@@ -2,9 +2,10 @@
 import assert from "node:assert/strict";
 import fs from "node:fs";
 import net from "node:net";
+import { KEY } from "../harness/config.mjs";
 import { until } from "../harness/deadline.mjs";
 import { Polling } from "../harness/engine.mjs";
-import { published } from "../harness/publish.mjs";
+import { command, published } from "../harness/publish.mjs";
 import { frame, PING, PONG, TEXT } from "../harness/raw.mjs";
 import { scenario } from "../harness/scenario.mjs";
 import { tokenFor } from "../harness/token.mjs";
@@ -113,6 +114,30 @@ scenario("a replay that is read slowly and steadily arrives whole, over several 
   assert.ok(took > 10_000, `${took} ms is not slow`);
   const answer = messages().findIndex(({ type }) => type === "ack");
   assert.ok(answer > 0 && answer < count / 2, `the answer came at ${answer}`);
+});
+
+scenario("who leaves a room during a replay gets nothing more of it, and who is made to leave gets what it had before", async (s) => {
+  const node = await s.node();
+  const since = await past(node, 10_000, 700);
+  const client = await joinUnread(s, node, since);
+  const send = (message) => client.sendText(JSON.stringify(message));
+  for (const room of ["room:left", "room:taken"]) send({ type: "join", room });
+  const members = async (room) => (await node.get(`/rooms/${room}`, { authorization: `Bearer ${KEY}` })).json().connections;
+  await until(async () => (await members("room:left")) + (await members("room:taken")) === 2, "both rooms joined");
+  const events = ["room:left", "room:taken"].flatMap((room) => [1, 2, 3].map((n) => ({ room, event: "early", data: n })));
+  await published(node, { events });
+  send({ type: "leave", room: "room:left" });
+  await command(node, "/leave", { user: "reader", room: "room:taken" });
+  await until(async () => (await members("room:left")) + (await members("room:taken")) === 0, "both rooms left");
+  await published(node, { events: events.map((event) => ({ ...event, event: "outside" })) });
+  send({ type: "join", room: "room:left" });
+  await until(async () => (await members("room:left")) === 1, "joined again");
+  await published(node, { room: "room:left", event: "late", data: 4 });
+  client.socket.resume();
+  const got = () => client.texts.map((text) => JSON.parse(text)).filter(({ room }) => room !== ROOM);
+  await until(() => got().some(({ event }) => event === "late"), () => `the end; got ${client.texts.length} texts`);
+  const names = got().filter(({ type }) => type === "event").map(({ room, event, data }) => `${room} ${event} ${data}`);
+  assert.deepEqual(names, [...[1, 2, 3].map((n) => `room:taken early ${n}`), "room:left late 4"]);
 });
 
 scenario("replays of a Socket.IO client and of a stream arrive whole and continue where they were", async (s) => {

@@ -222,6 +222,21 @@ suite("partitions", () => {
     assert.equal(outside.connects, 1);
   });
 
+  scenario("Redis restarts empty: what troubles all partitions is a line of the node's log, not one for each, and so is that they go on", async (s) => {
+    const store = await s.redis();
+    const [node] = await partitioned(s, store, 1);
+    const lines = (what) => node.output.split("\n").filter((line) => what.test(line)).length;
+    await store.stop("SIGKILL");
+    await until(() => lines(/the tail is interrupted.*refused/) && lines(/appending on a shard is interrupted.*refused/), "the interruption in the log");
+    await store.start();
+    await until(() => lines(/the tail goes on/) && lines(/the log lost entries/), "the end of it in the log");
+    await until(() => node.answers("/health"), "/health answering 200", 15_000);
+    // One each, and another after each ten seconds, which a slow machine may need.
+    for (const what of [/the tail is interrupted.*refused/, /appending on a shard is interrupted/, /the tail goes on/, /the log lost entries/]) {
+      assert.ok(lines(what) < PARTITIONS, `${lines(what)} × ${what}`);
+    }
+  });
+
   scenario("all of Redis is emptied: every client gets one gap signal, and later events", async (s) => {
     const store = await s.redis();
     const [node] = await partitioned(s, store, 1);

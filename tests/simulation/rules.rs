@@ -38,6 +38,8 @@ pub(crate) struct Rules {
     pub live_overtakes: bool,
     /// A session that is behind is parked as if it had everything.
     pub parks_ahead: bool,
+    /// A `/ws` client that left a room still gets what it had before.
+    pub leaves_softly: bool,
     /// The log has partitions.
     pub partitions: bool,
     /// A join or leave is noted without the position in the room's partition.

@@ -318,6 +318,9 @@ impl World {
         let conn = self.wires.get_mut(&id).expect("it is served");
         let shard = &mut self.nodes[conn.node].shards[conn.shard];
         shard.change(key, room, true);
+        if !inside && !self.rules.leaves_softly {
+            shard.forget_past(key, room);
+        }
         if let Some(Ok(Some(after))) = &missed {
             let rooms: Vec<_> = shard.rooms.of(key).cloned().collect();
             let own = here.only(shard.sessions[key].lines);
@@ -367,6 +370,9 @@ impl World {
         let shard = &mut node.shards[conn.shard];
         shard.change(key, room, join);
         if conn.kind == Kind::PlainWs {
+            if !self.rules.leaves_softly {
+                shard.forget_past(key, room);
+            }
             return;
         }
         let session = &mut shard.sessions[key];

@@ -138,6 +138,13 @@ impl Shard {
         }
     }
 
+    /// A `/ws` client has left a room, or joins it anew.
+    pub(crate) fn forget_past(&mut self, key: SessionKey, room: &Room) {
+        if let Some(replay) = &mut self.sessions[key].replay {
+            replay.forget(room, &self.position);
+        }
+    }
+
     fn in_partition(&self, room: &Room) -> Option<Offset> {
         match self.partitions.of(room) {
             Line::CONTROL => None,

@@ -4,6 +4,7 @@
 use crate::log::redis::backlog::Backlog;
 use crate::log::redis::losses::Losses;
 use crate::log::redis::partition_set::PartitionSet;
+use crate::logging::Repeats;
 use crate::metrics::{Gauge, Metrics};
 use crate::model::after::After;
 use crate::model::names::Room;
@@ -32,6 +33,8 @@ pub(super) struct Lines {
     pub(super) backlog: Arc<Backlog>,
     /// What they have lost and clients do not know yet.
     pub(super) losses: Losses,
+    /// What they have logged.
+    pub(super) repeats: Arc<Repeats>,
 }
 
 struct LineState {
@@ -91,7 +94,7 @@ impl Lines {
         };
         let lines = partitions.lines().map(state).collect();
         let losses = Losses::new(partitions);
-        Arc::new(Self { partitions, lines, metrics, backlog: Arc::default(), losses })
+        Arc::new(Self { partitions, lines, metrics, backlog: Arc::default(), losses, repeats: Arc::default() })
     }
 
     fn of(&self, line: Line) -> &LineState {

@@ -26,9 +26,9 @@ pub(super) struct LineReplay {
     changes: VecDeque<LineChange>,
     /// What it had asked for when it joined single rooms (`/ws` with `since`).
     pasts: Vec<Past>,
-    /// Rooms that it left, up to the position given, before it had their past: of those it gets nothing more, or what came
-    /// after the hole would hide it.
-    left: Vec<(Room, Position)>,
+    /// Rooms of which it gets nothing more, up to the position given. It was in them all the same, so that events which except
+    /// them are not for it.
+    forgotten: Vec<(Room, Position)>,
     /// Where the shard was when the cursor began.
     begun: Position,
     /// Its rooms changed too often.
@@ -68,8 +68,8 @@ impl LineReplay {
     pub(super) fn new(own: &Id, missing: Missing, here: Position) -> Self {
         let Missing { after, mut rooms, changes } = missing;
         rooms.extend([own.to_string().into(), EVERYBODY.into()]);
-        let (pasts, left) = (Vec::new(), Vec::new());
-        let mut line = Self { after, rooms, changes: VecDeque::new(), pasts, left, begun: here, overrun: false };
+        let (pasts, forgotten) = (Vec::new(), Vec::new());
+        let mut line = Self { after, rooms, changes: VecDeque::new(), pasts, forgotten, begun: here, overrun: false };
         line.changes = changes.into_iter().filter_map(|change| line.change(change)).collect();
         line
     }
@@ -83,6 +83,7 @@ impl LineReplay {
     /// Continues a cursor that ended where this one begins.
     pub(super) fn append(&mut self, later: Self) {
         self.changes.extend(later.changes);
+        self.forgotten.extend(later.forgotten);
         self.begun = later.begun;
     }
 
@@ -100,11 +101,11 @@ impl LineReplay {
 
     /// Behind where the cursor brings a room's events, besides its past.
     fn live_from(&self, room: &Room) -> Position {
-        let left = self.left.iter().filter(|(left, _)| left == room).map(|(_, up_to)| *up_to).max();
-        if left.is_none() && self.rooms.contains(room) {
+        let forgotten = self.forgotten.iter().filter(|(of, _)| of == room).map(|(_, up_to)| *up_to).max();
+        if forgotten.is_none() && self.rooms.contains(room) {
             return self.after.position;
         }
-        let joins = |change: &&LineChange| change.joined && change.room == *room && Some(change.after) >= left;
+        let joins = |change: &&LineChange| change.joined && change.room == *room && Some(change.after) >= forgotten;
         let joined = self.changes.iter().find(joins).map(|change| change.after);
         joined.unwrap_or(self.after.position).max(self.after.position)
     }
@@ -119,37 +120,26 @@ impl LineReplay {
         }
     }
 
-    /// Whether the session has still to get some of a room's past.
-    pub(super) fn has_past(&self, room: &Room) -> bool {
-        self.pasts.iter().any(|past| past.room == *room)
-    }
-
-    /// Takes note that the session joined or left a room; `drops`: it left before it had the room's past, here or on another
-    /// line.
-    pub(super) fn note(&mut self, change: Change, drops: bool) {
+    /// Takes note that the session joined or left a room.
+    pub(super) fn note(&mut self, change: Change) {
         let Some(change) = self.change(change) else { return };
-        if drops {
-            // The client has left: it wants no more of it.
-            self.pasts.retain(|past| past.room != change.room);
-        }
-        if drops && change.after > self.after.position {
-            self.left.push((change.room.clone(), change.after));
-        }
         if self.changes.is_empty() && change.after <= self.after.position {
             return changes::set(&mut self.rooms, &change.room, change.joined);
         }
         self.changes.push_back(change);
         if self.overrun || self.changes.len() > MAX_CHANGES {
             self.overrun = true;
-            self.changes = VecDeque::new();
+            (self.changes, self.forgotten) = Default::default();
         }
     }
 
-    /// The session's new token does not give it this room: nothing more of it is for the session, also of before.
-    pub(super) fn forget(&mut self, room: &Room) {
-        self.rooms.retain(|known| known != room);
+    /// Nothing more of a room is for the session of what was up to here.
+    pub(super) fn forget(&mut self, room: &Room, up_to: Position) {
         self.pasts.retain(|past| past.room != *room);
-        self.changes.retain(|change| change.room != *room);
+        self.forgotten.retain(|(of, _)| of != room);
+        if up_to > self.after.position && !self.overrun {
+            self.forgotten.push((room.clone(), up_to));
+        }
     }
 
     /// The session has everything up to here.
@@ -164,7 +154,8 @@ impl LineReplay {
 
     /// Bytes that it holds, near enough for limits.
     pub(super) fn size(&self) -> usize {
-        let names = self.rooms.iter().chain(self.changes.iter().map(|change| &change.room));
+        let changes = self.changes.iter().map(|change| &change.room);
+        let names = self.rooms.iter().chain(changes).chain(self.forgotten.iter().map(|(room, _)| room));
         size_of::<Self>() + names.map(|room| room.len() + 48).sum::<usize>() + self.pasts.len() * 64
     }
 
@@ -205,12 +196,14 @@ impl LineReplay {
         }
         let mut rooms = if all { self.rooms.clone() } else { Vec::new() };
         if all {
-            self.left.retain(|(_, up_to)| *up_to > from.position);
-            rooms.retain(|room| !self.left.iter().any(|(left, _)| left == room));
+            self.forgotten.retain(|(_, up_to)| *up_to > from.position);
+            rooms.retain(|room| !self.forgotten.iter().any(|(of, _)| of == room));
         }
         let mut up_to = if all { here.position } else { self.after.position };
-        if let Some(change) = self.changes.front().filter(|_| all) {
-            up_to = up_to.min(change.after);
+        if all {
+            let change = self.changes.front().map(|change| change.after);
+            let ends = self.forgotten.iter().map(|(_, up_to)| *up_to).chain(change);
+            up_to = ends.fold(up_to, Position::min);
         }
         for past in &self.pasts {
             if past.after == from.position {
@@ -270,7 +263,7 @@ impl LineReplay {
     fn give_up(&mut self, here: Offset) -> Step {
         self.pasts.clear();
         self.changes.clear();
-        self.left.clear();
+        self.forgotten.clear();
         self.after.position = here.position;
         self.lost(None, here.position)
     }

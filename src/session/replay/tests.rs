@@ -136,6 +136,7 @@ fn who_leaves_a_room_before_having_its_past_gets_no_more_of_it() {
     replay.add_past(&"a".into(), &place(0), &place(10));
     let Step::Events(first) = replay.step(&window, &place(20), "/", MAX) else { panic!() };
     replay.note(&change(15, "a", false));
+    replay.forget(&"a".into(), &place(15));
     // What came after the join would hide that 4 to 10 are missing. Still, it was in the room then: 13 is not for it.
     assert_eq!((first.len(), run(&mut replay, &window, 18)), (3, vec![]));
     replay.note(&change(18, "a", true));
@@ -144,16 +145,71 @@ fn who_leaves_a_room_before_having_its_past_gets_no_more_of_it() {
     assert_eq!(again, (4..=20).filter(|ms| *ms != 13).collect::<Vec<_>>());
 }
 
+/// What a session in `a` and `b` gets that leaves `a` at 12 and joins it again at 16, while its client has nothing after 3.
+fn left_and_joined_again(for_good: bool) -> Vec<u64> {
+    let mut window = window();
+    for ms in 1..=20 {
+        let (rooms, except): (&[&str], &[&str]) = match ms {
+            5 => (&["b"], &["a"]),
+            8 => (&["a", "b"], &[]),
+            14 => (&["b"], &[]),
+            _ => (&["a"], &[]),
+        };
+        publish(&mut window, ms, rooms, except);
+    }
+    let mut replay = cursor(&["a", "b"], 3, Vec::new(), 10);
+    replay.note(&change(12, "a", false));
+    if for_good {
+        replay.forget(&"a".into(), &place(12));
+    }
+    replay.note(&change(16, "a", true));
+    assert_eq!(replay.place_of(&"a".into(), &place(16)), place(if for_good { 16 } else { 3 }));
+    run(&mut replay, &window, 20).into_iter().map(|(ms, _)| ms).collect()
+}
+
+#[test]
+fn who_leaves_a_room_at_its_own_wish_gets_nothing_more_of_it_until_it_joins_again() {
+    assert_eq!(left_and_joined_again(true), [8, 14, 17, 18, 19, 20], "8 by the other room, 5 excepts it");
+}
+
+#[test]
+fn who_is_made_to_leave_a_room_gets_what_it_had_before() {
+    assert_eq!(left_and_joined_again(false), [4, 6, 7, 8, 9, 10, 11, 12, 14, 17, 18, 19, 20]);
+}
+
+#[test]
+fn who_is_made_to_leave_a_room_gets_the_past_that_it_asked_for() {
+    let mut window = window();
+    (1..=20).for_each(|ms| publish(&mut window, ms, &["a"], &[]));
+    let mut replay = cursor(&["b"], 10, Vec::new(), 10);
+    replay.note(&change(10, "a", true));
+    replay.add_past(&"a".into(), &place(4), &place(10));
+    replay.note(&change(15, "a", false));
+    let got: Vec<_> = run(&mut replay, &window, 20).into_iter().map(|(ms, _)| ms).collect();
+    assert_eq!(got, (5..=15).collect::<Vec<_>>());
+}
+
+#[test]
+fn rooms_that_are_left_again_and_again_are_remembered_once() {
+    let mut replay = cursor(&["a"], 0, Vec::new(), 10);
+    (11..500).for_each(|ms| replay.forget(&"b".into(), &place(ms)));
+    assert!(replay.size() < 1_000, "{}", replay.size());
+}
+
 #[test]
 fn a_room_that_the_token_does_not_give_any_more_brings_nothing_also_of_before() {
     let mut window = window();
-    (1..=20).for_each(|ms| publish(&mut window, ms, &[if ms % 2 == 0 { "a" } else { "b" }], &[]));
+    for ms in 1..=20 {
+        // The session was in `a` until it lost it, and joined only at 12.
+        let except: &[&str] = if matches!(ms, 11 | 13) { &["a"] } else { &[] };
+        publish(&mut window, ms, &[if ms % 2 == 0 { "a" } else { "b" }], except);
+    }
     let mut replay = cursor(&["b"], 10, vec![change(12, "a", true)], 20);
     replay.add_past(&"a".into(), &place(0), &place(10));
     replay.note(&change(20, "a", false));
-    replay.forget(&"a".into());
+    replay.forget(&"a".into(), &place(20));
     let got: Vec<_> = run(&mut replay, &window, 20).into_iter().map(|(ms, _)| ms).collect();
-    assert_eq!(got, [11, 13, 15, 17, 19]);
+    assert_eq!(got, [11, 15, 17, 19]);
 }
 
 #[test]

@@ -236,6 +236,7 @@ fn who_leaves_a_room_before_having_its_past_on_one_line_gets_no_more_of_it_on_an
     replay.add_past(&"a".into(), &place([10, 2, 0]), &here);
     let here = place([15, 15, 0]);
     replay.note(&change((15, 15), false));
+    replay.forget(&"a".into(), &here);
     replay.note(&change((15, 15), true));
     replay.add_past(&"a".into(), &place([14, 13, 0]), &here);
     let got = rest(&mut replay, &lines, &place([16, 16, 0]));
