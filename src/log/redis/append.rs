@@ -157,9 +157,19 @@ async fn connected(log: &RedisLog, reconnect: &mut Reconnect) -> Result<Infallib
         if log.refused_appends.is_suspected() {
             try_append(log, &mut connection, &clock).await?;
         }
-        while let Ok(appends) = tokio::time::timeout_at(next_check, log.queue.next()).await {
+        while let Some(appends) = next(log, next_check).await {
             send(log, &mut connection, &clock, appends).await?;
         }
+    }
+}
+
+/// What waits to be appended, or `None` where the connection is to be checked first.
+async fn next(log: &RedisLog, next_check: Instant) -> Option<Vec<QueuedAppend>> {
+    tokio::select! {
+        biased;
+        () = log.tail_broke.notified() => None,
+        appends = log.queue.next() => Some(appends),
+        () = tokio::time::sleep_until(next_check) => None,
     }
 }
 

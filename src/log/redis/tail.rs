@@ -62,6 +62,7 @@ pub(super) async fn run(log: &RedisLog, sink: &dyn Sink) {
             continue;
         }
         log.note_failure(&log.tail, &error);
+        log.tail_broke.notify_one();
         reconnect.wait("the tail", &log.connector, &error).await;
     }
 }
