@@ -9,7 +9,7 @@ import { until } from "../harness/deadline.mjs";
 import { command, publish, published } from "../harness/publish.mjs";
 import { startCluster } from "../harness/redis_cluster.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
-import { nodesOn, reconnected, recorded } from "../harness/sessions.mjs";
+import { PATIENT, nodesOn, reconnected, recorded } from "../harness/sessions.mjs";
 import { storm } from "../harness/storm.mjs";
 import { tokenFor } from "../harness/token.mjs";
 
@@ -26,7 +26,7 @@ const epochOf = (line) => `${streamOf(line)}:epoch`;
 const NAMES = ["a", "b", "c", "d", "e", "f"];
 const isolated = NAMES.find((name) => NAMES.every((other) => other === name || lineOf(`room:${other}`) !== lineOf(`room:${name}`)));
 
-const partitioned = (s, store, count, more = {}) => nodesOn(s, { url: store.url }, count, { redis: { url: store.url, partitions: PARTITIONS }, ...more });
+const partitioned = (s, store, count, more = {}) => nodesOn(s, { url: store.url }, count, { redis: { url: store.url, partitions: PARTITIONS, timeout: PATIENT }, ...more });
 
 /** A Socket.IO client of `a`, behind a balancer, and an event stream of `b` that has ended, which have seen an event of each of two rooms on different lines. */
 async function twoWhoLeave(s, store, a, b) {
