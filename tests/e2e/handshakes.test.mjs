@@ -1,5 +1,9 @@
-// Requests for a WebSocket byte by byte: what comes with them in one piece, and which are none.
+// Requests for a WebSocket byte by byte: what comes with them in one piece, and which are none. What comes with a handshake of TLS.
 import assert from "node:assert/strict";
+import net from "node:net";
+import { Duplex } from "node:stream";
+import tls from "node:tls";
+import { makeCertificate } from "../harness/certificate.mjs";
 import { KEY } from "../harness/config.mjs";
 import { until } from "../harness/deadline.mjs";
 import { TEXT, frame } from "../harness/raw.mjs";
@@ -15,6 +19,25 @@ const handshake = (path, { version = "1.1", more = "" } = {}) =>
 const BODY = JSON.stringify({ room: "user:7", event: "e" });
 const PUBLISH = `POST /publish HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${KEY}\r\nContent-Length: ${BODY.length}\r\n\r\n${BODY}`;
 
+/** A stream over a socket: what is written after its first message is sent in one piece, with the end of the socket's side. */
+function inOnePiece(wire) {
+  const held = [];
+  let isFirst = true;
+  const stream = new Duplex({
+    read: () => wire.resume(),
+    write(bytes, _, done) {
+      if (isFirst) wire.write(bytes);
+      else held.push(bytes);
+      isFirst = false;
+      done();
+    },
+    final: (done) => wire.end(Buffer.concat(held), done),
+  });
+  wire.on("data", (bytes) => stream.push(bytes));
+  wire.on("end", () => stream.push(null));
+  return stream;
+}
+
 suite("requests for a WebSocket", () => {
   scenario("frames that come in the same piece are read, also behind a publish", async ({ node, raw }) => {
     const one = await node();
@@ -29,6 +52,17 @@ suite("requests for a WebSocket", () => {
         assert.deepEqual(heads, before ? ["HTTP/1.1 200", "HTTP/1.1 101"] : ["HTTP/1.1 101"]);
       }
     }
+  });
+
+  scenario("what comes with the end of a TLS handshake is read, also if it is all that comes", async ({ node, keep }) => {
+    const one = await node({ tls: makeCertificate() });
+    const wire = net.connect(one.port, "127.0.0.1");
+    keep({ close: () => wire.destroy() });
+    const client = tls.connect({ socket: inOnePiece(wire), rejectUnauthorized: false });
+    let text = "";
+    client.on("data", (data) => (text += data));
+    client.once("secureConnect", () => client.end(PUBLISH));
+    await until(() => text.startsWith("HTTP/1.1 200 "), () => `an answer; got ${text}`);
   });
 
   scenario("HTTP/1.0 has no upgrade, and a request with a body is none", async ({ node, raw }) => {

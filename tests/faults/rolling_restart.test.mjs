@@ -6,7 +6,7 @@ const DRAIN = 6;
 /** Milliseconds; long, because whatever ends while this process is not running, for two seconds, ends in one moment for it. */
 const BIN = 1500;
 /** How far the busiest bin may exceed an even spread: a factor, and a constant since few clients spread unevenly. */
-const PEAK = { factor: 2, more: 4 };
+const PEAK = { factor: 2.5, more: 4 };
 
 faultTest("rolling restart of three nodes: every client is recovered, nothing is lost, and the reconnections are spread over shutdown.drain", async (stage) => {
   const redis = await stage.tools.redis();
