@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 const NOW: u64 = 1_800_000_000;
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The next answer of the server.
 #[derive(Clone)]
@@ -143,9 +143,9 @@ fn config(url: &str) -> AuthConfig {
     }
 }
 
-/// Short times, except a `min_interval` that is long enough for a slow machine.
+/// Short times, but as long as a slow machine may need.
 fn timing(min_interval: Duration) -> JwksTiming {
-    JwksTiming { min_interval, timeout: Duration::from_millis(500), ..JwksTiming::default() }
+    JwksTiming { min_interval, timeout: Duration::from_secs(2), ..JwksTiming::default() }
 }
 
 fn running(url: &str, timing: JwksTiming) -> Arc<Authenticator> {
@@ -207,9 +207,9 @@ async fn a_new_key_causes_one_fetch_for_all_waiting_clients() {
 async fn tokens_with_unknown_keys_cannot_cause_frequent_fetches() {
     let least = Duration::from_millis(400);
     let server = Server::start(set(&["a"])).await;
+    let start = Instant::now();
     let auth = running(&server.url, timing(least));
     auth.authenticate(Some(&token("a", "7")), NOW).await.unwrap();
-    let start = Instant::now();
     for round in 0..4 {
         let mut strangers = JoinSet::new();
         for stranger in 0..100 {
@@ -235,7 +235,8 @@ async fn tokens_with_unknown_keys_cannot_cause_frequent_fetches() {
 
 #[tokio::test]
 async fn a_client_that_disconnected_causes_no_fetch() {
-    let least = Duration::from_millis(300);
+    // So long that the next fetch is not due when the client asks.
+    let least = Duration::from_secs(2);
     let server = Server::start(set(&["a"])).await;
     let auth = running(&server.url, timing(least));
     auth.authenticate(Some(&token("a", "7")), NOW).await.unwrap();
@@ -325,8 +326,8 @@ async fn check_counts_usable_keys_and_reports_errors() {
         (Answer::Body("x".repeat(300_000)), "longer than 262144"),
         (Answer::Body("x".into()), "not JSON"),
         (Answer::Body("{}".into()), "keys"),
-        (Answer::Stall, "500ms"),
-        (Answer::Silence, "500ms"),
+        (Answer::Stall, "2s"),
+        (Answer::Silence, "2s"),
     ] {
         server.set(answer);
         let error = auth.check_jwks().await.unwrap_err();

@@ -7,14 +7,17 @@ export DEBIAN_FRONTEND=noninteractive
 
 fail() { echo "install-tools: $*" >&2; exit 1; }
 
+# Three times: a server of packages that is away for a moment fails no run.
+tried() { "$@" || { sleep 5; "$@"; } || { sleep 20; "$@"; }; }
+
 apt_refreshed=
 apt_install() {
   command -v apt-get >/dev/null || fail "no apt-get here; install by hand: $*"
   local root=()
   [ "$(id -u)" = 0 ] || root=(sudo -n)
   # A fresh machine has no package lists, an old one stale ones.
-  if [ -z "$apt_refreshed" ]; then "${root[@]}" apt-get update -q; apt_refreshed=yes; fi
-  "${root[@]}" apt-get install -y -q --no-install-recommends "$@" </dev/null || fail "apt-get could not install $*"
+  if [ -z "$apt_refreshed" ]; then tried "${root[@]}" apt-get update -q; apt_refreshed=yes; fi
+  tried "${root[@]}" apt-get install -y -q --no-install-recommends "$@" </dev/null || fail "apt-get could not install $*"
 }
 
 missing=()
@@ -49,14 +52,14 @@ for packages in . ../examples/chat ../examples/nextjs ../packages/console ../sit
   if [ -L "$packages/node_modules" ]; then continue; fi
   installed="$packages/node_modules/.package-lock.json"
   if [ ! -e "$installed" ] || [ "$packages/package-lock.json" -nt "$installed" ]; then
-    (cd "$packages" && npm ci --no-audit --no-fund </dev/null) || fail "npm ci failed in $packages"
+    (cd "$packages" && tried npm ci --no-audit --no-fund </dev/null) || fail "npm ci failed in $packages"
   fi
 done
 
 if ! cmp -s requirements.txt .venv/requirements.txt; then
   rm -rf .venv
   python3 -m venv .venv || fail "python3 -m venv failed"
-  .venv/bin/pip install -q --disable-pip-version-check -r requirements.txt </dev/null || fail "pip failed"
+  tried .venv/bin/pip install -q --disable-pip-version-check -r requirements.txt </dev/null || fail "pip failed"
   cp requirements.txt .venv/requirements.txt
 fi
 

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Without a restart, in seconds: Sentinels and Clusters here take one to see that a master is gone.
-const RECOVERY: Duration = Duration::from_secs(20);
+const RECOVERY: Duration = Duration::from_secs(50);
 
 /// Real groups of processes; one at a time, so that their failure detectors see failures only where we make them.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());

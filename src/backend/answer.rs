@@ -6,6 +6,7 @@ use crate::model::draft::{Draft, DraftError, DraftLimits, Source, check_room_nam
 use crate::model::id::Id;
 use crate::model::names::{Namespace, Room};
 use crate::protocol::event_fields::EventFields;
+use crate::protocol::json_object;
 use crate::protocol::json_text::Text;
 use crate::protocol::socketio_encode::check_args;
 use serde::Deserialize;
@@ -66,7 +67,7 @@ fn error_text(error: Option<Text>) -> Option<String> {
 /// # Errors
 /// The refusal, or what is wrong with the answer.
 pub fn read_decision(body: &[u8]) -> Result<(), BackendError> {
-    match serde_json::from_slice(body).map_err(bad)? {
+    match json_object::read(body).map_err(bad)? {
         RawDecision { allow: true, .. } => Ok(()),
         RawDecision { error, .. } => {
             Err(BackendError::Refused(error_text(error).unwrap_or_else(|| "not allowed to join this room".into())))
@@ -86,7 +87,7 @@ pub fn read_event(body: &[u8], namespace: &Namespace, limits: &DraftLimits) -> R
     if is_too_deep(body) {
         return Err(bad(format!("nested deeper than {MAX_JSON_DEPTH} levels")));
     }
-    let raw: RawEvent<'_> = serde_json::from_str(body).map_err(bad)?;
+    let raw: RawEvent<'_> = json_object::read(body.as_bytes()).map_err(bad)?;
     if let Some(error) = error_text(raw.error) {
         return Err(BackendError::Refused(error));
     }
@@ -154,7 +155,7 @@ mod tests {
             read_decision(b"{\"allow\":false,\"error\":\"banned\"}"),
             Err(BackendError::Refused("banned".into()))
         );
-        for garbage in ["", "{}", "true", "[]", "<html>", "{\"allow\":\"yes\"}", "{\"allow\":1}"] {
+        for garbage in ["", "{}", "true", "[]", "[true,null]", "<html>", "{\"allow\":\"yes\"}", "{\"allow\":1}"] {
             assert!(matches!(read_decision(garbage.as_bytes()), Err(BackendError::BadAnswer(_))), "{garbage}");
         }
     }
@@ -189,6 +190,7 @@ mod tests {
         assert_eq!(&*zeroed.join[0], "42");
         for garbage in [
             "[]",
+            "[null,null,null,null,null,null]",
             "{",
             "{\"ack\":1}",
             "{\"ack\":{}}",

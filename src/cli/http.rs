@@ -1,6 +1,6 @@
 //! One request to a running node.
 
-use crate::https::{HttpClient, Pool, Server};
+use crate::https::{HttpClient, HttpError, Pool, Server};
 use crate::model::secret::Secret;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -48,7 +48,7 @@ pub(super) async fn follow(
     let (client, request) = prepare(question).await?;
     let late = |_| format!("no answer within {TIMEOUT:?}");
     let response = tokio::time::timeout(TIMEOUT, client.open(request)).await.map_err(late)?;
-    let (head, mut body) = response.map_err(|error| error.to_string())?.into_parts();
+    let (head, mut body) = response.map_err(|error| unanswered(&error))?.into_parts();
     let is_stream = head.status == StatusCode::OK;
     let mut unread = Vec::new();
     loop {
@@ -75,8 +75,16 @@ pub(super) async fn follow(
 
 async fn send(question: Question<'_>) -> Result<(StatusCode, String), String> {
     let (client, request) = prepare(question).await?;
-    let response = client.send(request).await.map_err(|error| error.to_string())?;
+    let response = client.send(request).await.map_err(|error| unanswered(&error))?;
     Ok((response.status(), String::from_utf8_lossy(response.body()).into_owned()))
+}
+
+/// Why there is no answer, and what to do.
+fn unanswered(error: &HttpError) -> String {
+    match error {
+        HttpError::Connect(why) => format!("{why}; start the node there, or name another with --url"),
+        error => error.to_string(),
+    }
 }
 
 async fn prepare(question: Question<'_>) -> Result<(HttpClient, Request<Full<Bytes>>), String> {

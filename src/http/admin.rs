@@ -9,6 +9,7 @@ use crate::model::names::{MAIN_NAMESPACE, Room};
 use crate::model::namespaces::NamespaceIndex;
 use crate::node::command_tracker::Applied;
 use crate::node::commands::submit;
+use crate::protocol::json_object;
 use crate::protocol::json_text::{Name, Text};
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
@@ -61,7 +62,7 @@ pub async fn command(api: &Api, verb: Verb, request: Request<Incoming>) -> Reply
         Ok(body) => body,
         Err(problem) => return unread(problem, "256 KiB"),
     };
-    let fields: Fields = match serde_json::from_slice(&body) {
+    let fields: Fields = match json_object::read(&body) {
         Ok(fields) => Fields::without_zero_values(fields),
         Err(problem) => return error(StatusCode::BAD_REQUEST, "bad_json", &problem.to_string()),
     };

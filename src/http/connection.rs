@@ -36,7 +36,7 @@ use std::sync::Arc;
 pub(super) async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: Socket, caller: Caller) {
     let caller = Rc::new(caller);
     let mut rest = None;
-    if caller.listener == ListenerKind::Admin || !api.admin_apart {
+    if takes_events(&api, &caller) {
         let served = tokio::select! {
             biased;
             // Boxed: it is over before hyper begins.
@@ -51,6 +51,11 @@ pub(super) async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: Socket, c
         }
     }
     speak(local, api, stream, caller, rest).await;
+}
+
+/// Whether `/publish` is at the listener of this connection.
+fn takes_events(api: &Api, caller: &Caller) -> bool {
+    caller.listener == ListenerKind::Admin || !api.admin_apart
 }
 
 /// Goes on with a publisher's connection on another shard.
@@ -131,6 +136,10 @@ impl Exchange {
             Ok(()) => Box::pin(route(api, local, request, caller)).await,
             Err(full) => ws::full(full),
         };
+        if uri.path() == "/publish" && takes_events(api, caller) {
+            // Also what is refused for its head, whatever its path.
+            api.node.context.metrics.events.publish_answered(response.status().as_u16());
+        }
         if let Some(Refused(reason, why)) = response.extensions_mut().remove() {
             let who = Who::at(caller.client()).path(uri.path());
             api.node.context.refusals.note(reason, &who, format_args!("{why}"));

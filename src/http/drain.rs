@@ -4,6 +4,7 @@ use crate::http::Api;
 use crate::http::answer::{Reply, error, json, unread};
 use crate::http::body;
 use crate::node::drain;
+use crate::protocol::json_object;
 use crate::protocol::json_text::Text;
 use crate::refusals::shown;
 use hyper::body::Incoming;
@@ -58,7 +59,7 @@ pub async fn serve(api: &Api, request: Request<Incoming>) -> Reply {
 fn read(body: &[u8], default: Duration) -> Result<Wanted, (&'static str, String)> {
     let fields = match body.is_empty() {
         true => Fields::default(),
-        false => serde_json::from_slice(body).map_err(|problem| ("bad_json", problem.to_string()))?,
+        false => json_object::read(body).map_err(|problem| ("bad_json", problem.to_string()))?,
     };
     let filled = |text: Option<Text>| text.map(|Text(text)| text).filter(|text| !text.is_empty());
     let node = filled(fields.node);

@@ -10,6 +10,7 @@ use crate::node::presence::rfc3339;
 use crate::node::room_query;
 use crate::node::room_query::Members;
 use crate::presence::{StoreError, UserStatus};
+use crate::protocol::json_object;
 use crate::protocol::json_text::Name;
 use crate::protocol::query;
 use crate::protocol::query::path_segment;
@@ -83,7 +84,7 @@ pub async fn users(api: &Api, request: Request<Incoming>) -> Reply {
         Ok(body) => body,
         Err(problem) => return unread(problem, "512 KiB"),
     };
-    let fields: Fields = match serde_json::from_slice(&body) {
+    let fields: Fields = match json_object::read(&body) {
         Ok(fields) => fields,
         Err(problem) => return error(StatusCode::BAD_REQUEST, "bad_json", &problem.to_string()),
     };

@@ -12,6 +12,7 @@ use crate::model::place::Place;
 use crate::model::refusal::Refusal;
 use crate::model::trace_context::TraceContext;
 use crate::node::context::Node;
+use crate::protocol::json_object::BYTE_ORDER_MARK;
 use crate::protocol::publish::{Publication, decode_json, decode_ndjson};
 use crate::refusals::Who;
 use crate::telemetry::{Parent, Span, SpanKind};
@@ -62,9 +63,10 @@ pub(super) fn end_span(mut span: Span, status: StatusCode) {
     }
 }
 
-/// Whether a `Content-Type` is that of one event a line.
+/// Whether a `Content-Type` is that of one event a line, with or without parameters.
 pub(super) fn is_ndjson(content_type: Option<&[u8]>) -> bool {
-    content_type.is_some_and(|value| value.is_ascii() && value.trim_ascii_start().starts_with(b"application/x-ndjson"))
+    let media_type = content_type.and_then(|value| value.split(|byte| *byte == b';').next());
+    media_type.is_some_and(|media_type| media_type.trim_ascii().eq_ignore_ascii_case(b"application/x-ndjson"))
 }
 
 /// What a body asks for.
@@ -96,8 +98,9 @@ pub(super) fn decode(
     drafts: &mut Vec<Draft>,
 ) -> Decoded {
     let Ok(text) = str::from_utf8(body) else {
-        return Decoded::Refused(DraftError::Json("the body is not UTF-8".into()));
+        return Decoded::Refused(DraftError::Json("the body is not UTF-8; compressed bodies are not taken".into()));
     };
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let limits = &api.node.context.draft_limits;
     let before = drafts.len();
     let publication = if is_ndjson { decode_ndjson(text, limits, drafts) } else { decode_json(text, limits, drafts) };
@@ -283,6 +286,25 @@ mod tests {
         assert_eq!(text(Some(offset(0, 17)), None), r#"{"offset":"b3-17-2"}"#);
         assert_eq!(text(Some(offset(0, 17)), Some(1)), r#"{"durability":"replicated:1","offset":"b3-17-2"}"#);
         assert_eq!(text(None, None), r#"{"offset":null}"#);
+    }
+
+    #[test]
+    fn a_media_type_has_no_case_and_may_have_parameters() {
+        let is = |value: &str| is_ndjson(Some(value.as_bytes()));
+        for value in [
+            "application/x-ndjson",
+            " Application/X-NDJSON ",
+            "application/x-ndjson; charset=utf-8",
+            "application/x-ndjson ;x",
+        ] {
+            assert!(is(value), "{value}");
+        }
+        for value in
+            ["", "application/json", "application/x-ndjsonp", "x;application/x-ndjson", "text/application/x-ndjson"]
+        {
+            assert!(!is(value), "{value}");
+        }
+        assert!(!is_ndjson(None));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use crate::handlers::new_rules::Lost;
 use crate::http::Api;
 use crate::http::answer::{Reply, error, json, unread};
 use crate::http::body;
+use crate::protocol::json_object;
 use crate::protocol::json_text::Text;
 use crate::refusals::shown as shortened;
 use hyper::body::Incoming;
@@ -106,7 +107,7 @@ pub async fn serve(api: &Api, request: Request<Incoming>) -> Reply {
 
 /// A body that cannot be read, or that names another node.
 fn refuse(body: &[u8], own: &str) -> Option<Reply> {
-    let fields: Fields = match serde_json::from_slice(body) {
+    let fields: Fields = match json_object::read(body) {
         Ok(fields) => fields,
         Err(problem) => return Some(error(StatusCode::BAD_REQUEST, "bad_json", &problem.to_string())),
     };

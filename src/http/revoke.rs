@@ -7,6 +7,7 @@ use crate::http::answer::{Reply, error, json, refused, unread};
 use crate::http::body;
 use crate::model::refusal::Refusal;
 use crate::node::revocation::{RevokeError, revoke};
+use crate::protocol::json_object;
 use crate::protocol::json_text::{Name, Text};
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
@@ -33,7 +34,7 @@ pub async fn serve(api: &Api, request: Request<Incoming>) -> Reply {
         Ok(body) => body,
         Err(problem) => return unread(problem, "4 KiB"),
     };
-    let fields: Fields = match serde_json::from_slice(&body) {
+    let fields: Fields = match json_object::read(&body) {
         Ok(fields) => fields,
         Err(problem) => return error(StatusCode::BAD_REQUEST, "bad_json", &problem.to_string()),
     };

@@ -55,9 +55,7 @@ pub async fn route(api: &Arc<Api>, local: &Rc<LocalNode>, request: Request<Incom
         "/metrics" if control => method_not_allowed("GET, HEAD"),
         "/publish" if control => {
             let from = caller.client();
-            let reply = keyed(api, caller, request, |request| Box::pin(publish::publish(api, request, from))).await;
-            local.context.metrics.events.publish_answered(reply.status().as_u16());
-            reply
+            keyed(api, caller, request, |request| Box::pin(publish::publish(api, request, from))).await
         }
         "/join" if control => command(api, caller, admin::Verb::Join, request).await,
         "/leave" if control => command(api, caller, admin::Verb::Leave, request).await,

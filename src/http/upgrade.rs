@@ -16,10 +16,10 @@ use crate::transport::{polling, upgrade as takeover, websocket};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{
-    CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
-    SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
 };
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode, Version};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -47,13 +47,13 @@ impl Intent {
 /// Where a handler leaves the intent for the connection's task.
 pub type Slot = RefCell<Option<Intent>>;
 
-/// Whether a request asks for a WebSocket.
+/// Whether a request asks for a WebSocket. In HTTP/1.0 there is no `Upgrade` (RFC 9110 section 7.8).
 pub fn is_upgrade(request: &Request<Incoming>) -> bool {
     let says = |name, what: &str| {
         let values = request.headers().get_all(name).iter().filter_map(|value: &HeaderValue| value.to_str().ok());
         values.flat_map(|value| value.split(',')).any(|value| value.trim().eq_ignore_ascii_case(what))
     };
-    says(UPGRADE, "websocket") && says(CONNECTION, "upgrade")
+    request.version() >= Version::HTTP_11 && says(UPGRADE, "websocket") && says(CONNECTION, "upgrade")
 }
 
 /// Answers 101 and leaves the intent in `slot`, or answers 400 if the handshake breaks RFC 6455 section 4.2.1.
@@ -66,6 +66,10 @@ pub fn accept(headers: &HeaderMap, slot: &Slot, intent: Intent, subprotocol: Opt
     if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
         return error(StatusCode::BAD_REQUEST, "bad_handshake", "Sec-WebSocket-Version must be 13");
     }
+    // It would come where the frames begin.
+    if has_body(headers) {
+        return error(StatusCode::BAD_REQUEST, "bad_handshake", "a request for a WebSocket has no body");
+    }
     *slot.borrow_mut() = Some(intent);
     let mut response = Response::new(Answer::full(""));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -77,6 +81,10 @@ pub fn accept(headers: &HeaderMap, slot: &Slot, intent: Intent, subprotocol: Opt
         headers.insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
     }
     response
+}
+
+fn has_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(TRANSFER_ENCODING) || headers.get_all(CONTENT_LENGTH).iter().any(|length| length != "0")
 }
 
 /// A socket that hyper has released.

@@ -4,10 +4,12 @@
 //! closed pipe or a pipe that nobody reads costs log lines and nothing else.
 
 mod queue;
+mod repeats;
 mod text;
 mod writer;
 
 use queue::Queue;
+pub use repeats::Repeats;
 use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

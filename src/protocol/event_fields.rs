@@ -4,6 +4,7 @@
 use crate::model::args::{Args, ArgsError};
 use crate::model::draft::{Draft, DraftError, DraftLimits, Source};
 use crate::model::names::{Namespace, Room, main_namespace};
+use crate::protocol::json_object;
 use crate::protocol::json_text::{SharedText, Text};
 use crate::protocol::socketio_encode::check_draft;
 use serde::{Deserialize, Deserializer};
@@ -73,6 +74,12 @@ impl<'a> EventFields<'a> {
     /// # Errors
     /// [`DraftError::Json`] if it is not JSON, else [`DraftError::Field`] with the path of the key.
     pub(crate) fn from_json(json: &'a str) -> Result<Self, DraftError> {
+        if let Some(problem) = json_object::problem(json.as_bytes()) {
+            return Err(match json.trim_start() {
+                "" => DraftError::Json(problem.into()),
+                _ => DraftError::Field(problem.into()),
+            });
+        }
         // Only an error needs its path, which takes longer to find.
         let fields: JsonFields<'_> = serde_json::from_str(json).or_else(|_| with_path(json))?;
         Ok(Self {

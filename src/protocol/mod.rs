@@ -17,6 +17,7 @@ pub mod base64;
 pub mod engineio;
 pub(crate) mod event_fields;
 pub mod http1;
+pub mod json_object;
 pub mod json_text;
 pub mod msgpack;
 pub mod plain_ws;

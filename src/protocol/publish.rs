@@ -23,7 +23,7 @@ pub enum Publication {
 /// When the whole body is unusable. An error of one event of a batch is in its place in the batch.
 pub fn decode_json(body: &str, limits: &DraftLimits, drafts: &mut Vec<Draft>) -> Result<Publication, DraftError> {
     check_depth(body)?;
-    let mut fields = EventFields::from_json(body)?;
+    let mut fields = EventFields::from_json(body).map_err(|problem| explain(problem, body))?;
     let Some(events) = fields.take_batch()? else {
         drafts.push(fields.into_draft(Source::Http, limits)?);
         return Ok(Publication::One);
@@ -31,6 +31,17 @@ pub fn decode_json(body: &str, limits: &DraftLimits, drafts: &mut Vec<Draft>) ->
     check_count(events.len())?;
     let decode = |event: &RawValue| take(decode_event(event.get(), limits), drafts);
     Ok(Publication::Batch(events.into_iter().map(decode).collect()))
+}
+
+/// Says how several events are sent, where a body looks like that.
+fn explain(problem: DraftError, body: &str) -> DraftError {
+    let how = "; several events are {\"events\":[…]}, or one a line with `Content-Type: application/x-ndjson`";
+    match problem {
+        DraftError::Field(why) if body.trim_start().starts_with('[') => DraftError::Field(why + how),
+        // Lines of their own, the first of which was an event.
+        DraftError::Json(why) if why.starts_with("trailing characters at line") => DraftError::Json(why + how),
+        problem => problem,
+    }
 }
 
 /// Decodes NDJSON: one event a line. Empty lines are skipped. Adds its events to `drafts`.
@@ -167,6 +178,28 @@ mod tests {
         let eleven = r#"{"$binary":"AA=="},"#.repeat(11);
         let body = format!(r#"{{"room":"r","event":"e","args":[{}]}}"#, eleven.trim_end_matches(','));
         assert_eq!(code(&body), "too_many_attachments");
+    }
+
+    #[test]
+    fn a_list_is_no_event() {
+        let how = "; several events are {\"events\":[…]}, or one a line with `Content-Type: application/x-ndjson`";
+        let values = r#"["r",null,null,"e",1,null,null,null,null,null]"#;
+        for body in [values, " []", r#"[{"room":"r","event":"e"}]"#] {
+            let problem = json(body).unwrap_err();
+            assert_eq!(
+                (problem.code(), problem.to_string()),
+                ("bad_field", format!("expected an object, not a list{how}"))
+            );
+        }
+        let lines = "{\"room\":\"r\",\"event\":\"e\"}\n".repeat(2);
+        let problem = json(&lines).unwrap_err();
+        assert!(problem.code() == "bad_json" && problem.to_string().ends_with(how), "{problem}");
+        for body in [format!(r#"{{"events":[{values}]}}"#), values.to_owned()] {
+            let batch = if body == values { decode_ndjson(&body, &LIMITS, &mut Vec::new()) } else { json(&body) };
+            let Ok(Publication::Batch(events)) = batch else { panic!("{body}") };
+            assert_eq!(events, [Some(DraftError::Field("expected an object, not a list".into()))]);
+        }
+        assert_eq!(json("").unwrap_err().code(), "bad_json");
     }
 
     #[test]

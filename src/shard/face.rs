@@ -23,8 +23,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 
-/// How far behind another node this one may be: the time between two reads of their tails, generously.
-const CATCH_UP: Duration = Duration::from_millis(500);
+/// How far behind another node, or its own appends, this one may be: the time between two reads of the tail, and what a machine
+/// that is busy with others adds. Longer would hold clients for long that name an offset from the future.
+const CATCH_UP: Duration = Duration::from_secs(2);
 /// How long the way of what was read to a shard may take. Longer than a full queue of the shard.
 const PASSED: Duration = Duration::from_secs(5);
 /// How long a client that wants what it missed is held while a node that has just started reads its history.

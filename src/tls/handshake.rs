@@ -112,7 +112,9 @@ pub async fn accept(tcp: TcpStream, config: Arc<ServerConfig>) -> Result<Accepte
         tcp.readable().await?;
         let read = step(session.get_mut(), &tcp);
         match read {
-            Ok(_) => return Err(HandshakeError::Closed),
+            Ok(_) if session.get_mut().is_handshaking() => return Err(HandshakeError::Closed),
+            // The client has said all that it wants to say, which waits in the session.
+            Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => {
                 let _ = session.get_mut().flush(|bytes| tcp.try_write(bytes));

@@ -61,7 +61,7 @@ impl RedisServer {
     /// Starts the process, or starts it again, and waits until it answers.
     pub(crate) fn resume_from_disk(&mut self) {
         assert!(self.child.is_none(), "already running");
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let mut child = self.spawn();
             while child.try_wait().expect("a child can be asked").is_none() {
@@ -97,7 +97,10 @@ impl RedisServer {
         let Ok(mut connection) = self.client().get_connection_with_timeout(Duration::from_secs(1)) else {
             return self.log().contains("Ready to accept connections") && !self.open();
         };
-        redis::cmd("PING").query::<String>(&mut connection).is_ok()
+        match redis::cmd("PING").query::<String>(&mut connection) {
+            Ok(_) => true,
+            Err(error) => error.code() == Some("NOAUTH"),
+        }
     }
 
     /// Whether a connection needs no password.
@@ -158,16 +161,20 @@ impl RedisServer {
 
     /// Runs a command written as words on a plain connection.
     pub(crate) fn run<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
-        self.try_run(words).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+        self.run_within(Duration::from_secs(20), words).unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 
     /// The same for a command that may fail, within about a second.
     pub(crate) fn try_run<T: redis::FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
+        self.run_within(Duration::from_secs(1), words)
+    }
+
+    fn run_within<T: redis::FromRedisValue>(&self, connected: Duration, words: &[&str]) -> redis::RedisResult<T> {
         let mut command = redis::cmd(words[0]);
         for word in &words[1..] {
             command.arg(*word);
         }
-        let mut connection = self.client().get_connection_with_timeout(Duration::from_secs(1))?;
+        let mut connection = self.client().get_connection_with_timeout(connected)?;
         command.query(&mut connection)
     }
 

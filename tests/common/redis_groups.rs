@@ -52,7 +52,7 @@ impl Watched {
         let servers: Vec<RedisServer> = std::iter::once(master).chain(servers).collect();
         wait_until("the replicas are in step", || servers[0].info("replication").matches("state=online").count() == 2);
         let settings = format!(
-            "sentinel monitor mymaster 127.0.0.1 {port} 2\nsentinel down-after-milliseconds mymaster 1000\n\
+            "sentinel monitor mymaster 127.0.0.1 {port} 2\nsentinel down-after-milliseconds mymaster 2500\n\
              sentinel failover-timeout mymaster 3000\nsentinel parallel-syncs mymaster 2\n"
         );
         let sentinels: Vec<RedisServer> = (0..3).map(|_| RedisServer::sentinel(&settings)).collect();
@@ -112,7 +112,7 @@ impl Cluster {
     pub(crate) fn start() -> Self {
         let server = || {
             let bus = free_port().to_string();
-            let args = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", &bus];
+            let args = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2500", "--cluster-port", &bus];
             RedisServer::with(&[&args[..], &["--repl-diskless-sync-delay", "0"]].concat())
         };
         let servers: Vec<RedisServer> = (0..6).map(|_| server()).collect();

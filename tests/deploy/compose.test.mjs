@@ -29,12 +29,12 @@ test("Docker waits longer than roomcast needs to stop", () => {
   assert.ok(seconds(stop_grace_period) > shutdownDefault("timeout"), stop_grace_period);
 });
 
-test("the services work together: same commands, names, ports and mounted files", { timeout: 120_000 }, async () => {
+test("the services work together: same commands, names, ports and mounted files", { timeout: 240_000 }, async () => {
   await withDirectory(async (directory) => {
     const host = path.join(import.meta.dirname, "compose_host.mjs");
     const namespaces = path.join(import.meta.dirname, "compose_namespaces.sh");
     const inside = [path.join(DEPLOY, "compose"), directory, process.execPath, host];
-    const { code, output } = await run(namespaces, inside, { env: { ROOMCAST_BIN: BINARY }, timeout: 100_000 });
+    const { code, output } = await run(namespaces, inside, { env: { ROOMCAST_BIN: BINARY }, timeout: 200_000 });
     assert.equal(code, 0, output);
     assert.match(output, /the services of compose.yaml work together/);
   });

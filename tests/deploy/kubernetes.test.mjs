@@ -25,7 +25,7 @@ async function render(values) {
   let output = "";
   for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (text) => (output += text));
   child.stdin.end(JSON.stringify(values));
-  const code = await within(new Promise((resolve) => child.once("close", resolve)), "the rendered chart", 60_000);
+  const code = await within(new Promise((resolve) => child.once("close", resolve)), "the rendered chart", 180_000);
   return { code, output, objects: code === 0 ? documents(output) : [] };
 }
 
@@ -189,7 +189,7 @@ test("a node runs with what the manifests give it, answers the probes, and stops
       const url = { http: `http://127.0.0.1:${http}`, admin: `http://127.0.0.1:${admin}` };
       const status = async (port, pathname) => (await request(url[port] + pathname).catch(() => undefined))?.status;
       for (const { httpGet } of [container.startupProbe, container.livenessProbe, container.readinessProbe]) {
-        await until(async () => (await status(httpGet.port, httpGet.path)) === 200, () => `${httpGet.path}: ${node.output}`);
+        await until(async () => (await status(httpGet.port, httpGet.path)) === 200, () => `${httpGet.path}: ${node.output}`, 30_000);
       }
       assert.deepEqual([await status("admin", "/metrics"), await status("http", "/metrics"), await status("http", "/publish")], [200, 404, 404]);
       const { code } = await node.stop("SIGTERM", seconds(`${spec.terminationGracePeriodSeconds}s`) * 1000);

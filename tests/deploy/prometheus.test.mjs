@@ -98,11 +98,11 @@ async function busyNodes(s) {
 scenario("every query of the dashboard and the alerts finds series", async (s) => {
   const { nodes, traffic } = await busyNodes(s);
   const prometheus = s.serve(await startPrometheus(nodes, [ALERTS]));
-  await until(async () => (await prometheus.query("up == 1")).length === nodes.length, "both nodes scraped", 20_000);
+  await until(async () => (await prometheus.query("up == 1")).length === nodes.length, "both nodes scraped", 60_000);
 
   // A rate needs two scrapes; a ratio and a quantile something that was counted between them.
   const finds = (what, expression, is = () => true) =>
-    until(async () => (await traffic(), (await prometheus.query(expression)).some(is)), () => `${what}: ${expression}`, 20_000);
+    until(async () => (await traffic(), (await prometheus.query(expression)).some(is)), () => `${what}: ${expression}`, 60_000);
   for (const { title, targets } of panels) {
     assert.ok(targets.length > 0, title);
     for (const { expr } of targets) await finds(title, filled(expr));
@@ -119,21 +119,21 @@ scenario("every query of the dashboard and the alerts finds series", async (s) =
   const loaded = await until(async () => {
     const all = await rulesLoaded();
     return all.every(({ health }) => health !== "unknown") && all;
-  }, "every rule evaluated", 20_000);
+  }, "every rule evaluated", 60_000);
   assert.deepEqual(loaded.map(({ name, health }) => [name, health]), rules.map(({ alert }) => [alert, "ok"]));
   for (const { query: { query } } of dashboard.templating.list.filter(({ type }) => type === "query")) {
     const [, series, label] = /^label_values\((.*), (\w+)\)$/.exec(filled(query));
-    await until(async () => (await prometheus.api(`label/${label}/values`, { "match[]": series })).length > 0, query, 20_000);
+    await until(async () => (await prometheus.api(`label/${label}/values`, { "match[]": series })).length > 0, query, 60_000);
   }
-}, { timeout: 240_000 });
+}, { timeout: 600_000 });
 
 scenario("an alert fires by itself when Redis is away", async (s) => {
   const store = await s.redis();
   const [node] = await nodesOn(s, store, 1);
   const prometheus = s.serve(await startPrometheus([node], [ALERTS]));
-  await until(async () => (await prometheus.query("roomcast_redis_up == 1")).length === 1, "Redis up", 20_000);
+  await until(async () => (await prometheus.query("roomcast_redis_up == 1")).length === 1, "Redis up", 60_000);
   await store.stop();
   const active = async () => (await prometheus.api("alerts")).alerts.find(({ labels }) => labels.alertname === "RoomcastRedisDown");
-  const alert = await until(active, "an alert that is pending or firing", 20_000);
+  const alert = await until(active, "an alert that is pending or firing", 60_000);
   assert.match(alert.annotations.summary, /does not reach Redis/);
-}, { timeout: 90_000 });
+}, { timeout: 240_000 });

@@ -13,7 +13,7 @@ export const yaml = (...names) => parse(read(...names));
 export const documents = (text) => parseAllDocuments(text).map((document) => document.toJS()).filter(Boolean);
 
 /** Runs a program that ends by itself: `{ code, output }`, both outputs together. */
-export function run(program, args, { env, timeout = 60_000 } = {}) {
+export function run(program, args, { env, timeout = 180_000 } = {}) {
   return new Promise((resolve) => {
     execFile(program, args, { env: { ...process.env, ...env }, timeout, maxBuffer: 1 << 24 }, (error, stdout, stderr) =>
       resolve({ code: error ? (error.code ?? error.signal) : 0, output: stdout + stderr }));

@@ -36,10 +36,10 @@ distTest("npx fetches the package from a registry; init, dev and demo run", asyn
   const publish = { method: "POST", headers: { authorization: `Bearer ${key}` }, body: JSON.stringify({ room: "a", event: "b", data: 1 }) };
   assert.equal((await request(`${dev.url}/publish`, publish)).status, 200);
   await dev.stop("SIGTERM", 30_000);
-  await until(() => request(`${dev.url}/health`).then(() => false, () => true), "the server ending with npx");
+  await until(() => request(`${dev.url}/health`).then(() => false, () => true), "the server ending with npx", 30_000);
 
   const demo = await serve(context.keep, "npx", ["--yes", "roomcast", "demo"], env);
-  assert.match(demo.stdout, /curl/);
+  await until(() => /curl/.test(demo.stdout), () => `a command to try: ${demo.output}`);
   await demo.stop("SIGTERM", 30_000);
 });
 

@@ -5,6 +5,7 @@ import os from "node:os";
 import path from "node:path";
 import { KEY, SECRET } from "../harness/config.mjs";
 import { roomcast } from "../harness/node.mjs";
+import { freePort } from "../harness/port.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
 
 function file(keep, text) {
@@ -33,6 +34,15 @@ suite("command line", () => {
     await one.stop();
     const elsewhere = ["--listen", `127.0.0.1:${one.port}`];
     assert.equal((await roomcast(["health", ...elsewhere])).code, 1);
+  });
+
+  scenario("without a node, a command says what to do", async () => {
+    const url = `http://127.0.0.1:${await freePort()}`;
+    for (const args of [["publish", "--room", "r", "--event", "e"], ["nodes"], ["tail", "r"]]) {
+      const { code, output } = await roomcast([...args, "--url", url, "--key", KEY]);
+      assert.equal(code, 1);
+      assert.match(output, /Connection refused.*start the node there, or name another with --url/, args[0]);
+    }
   });
 
   scenario("check: reports every mistake with its place, masks secrets, and exits with 0 or 2", async ({ keep }) => {

@@ -9,7 +9,7 @@ import { until } from "../harness/deadline.mjs";
 import { command, publish, published } from "../harness/publish.mjs";
 import { startCluster } from "../harness/redis_cluster.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
-import { nodesOn, reconnected, recorded } from "../harness/sessions.mjs";
+import { PATIENT, nodesOn, reconnected, recorded } from "../harness/sessions.mjs";
 import { storm } from "../harness/storm.mjs";
 import { tokenFor } from "../harness/token.mjs";
 
@@ -26,7 +26,7 @@ const epochOf = (line) => `${streamOf(line)}:epoch`;
 const NAMES = ["a", "b", "c", "d", "e", "f"];
 const isolated = NAMES.find((name) => NAMES.every((other) => other === name || lineOf(`room:${other}`) !== lineOf(`room:${name}`)));
 
-const partitioned = (s, store, count, more = {}) => nodesOn(s, { url: store.url }, count, { redis: { url: store.url, partitions: PARTITIONS }, ...more });
+const partitioned = (s, store, count, more = {}) => nodesOn(s, { url: store.url }, count, { redis: { url: store.url, partitions: PARTITIONS, timeout: PATIENT }, ...more });
 
 /** A Socket.IO client of `a`, behind a balancer, and an event stream of `b` that has ended, which have seen an event of each of two rooms on different lines. */
 async function twoWhoLeave(s, store, a, b) {
@@ -220,6 +220,21 @@ suite("partitions", () => {
     await published(node, { room: `room:${other}`, event: "still", data: 1 });
     await outside.event("still");
     assert.equal(outside.connects, 1);
+  });
+
+  scenario("Redis restarts empty: what troubles all partitions is a line of the node's log, not one for each, and so is that they go on", async (s) => {
+    const store = await s.redis();
+    const [node] = await partitioned(s, store, 1);
+    const lines = (what) => node.output.split("\n").filter((line) => what.test(line)).length;
+    await store.stop("SIGKILL");
+    await until(() => lines(/the tail is interrupted.*refused/), "the interruption in the log");
+    await store.start();
+    await until(() => lines(/the tail goes on/) && lines(/the log lost entries/), "the end of it in the log");
+    await until(() => node.answers("/health"), "/health answering 200", 15_000);
+    // One each, and another after each ten seconds, which a slow machine may need.
+    for (const what of [/the tail is interrupted.*refused/, /appending(?: on a shard)? is interrupted/, /the tail goes on/, /the log lost entries/]) {
+      assert.ok(lines(what) < PARTITIONS, `${lines(what)} × ${what}`);
+    }
   });
 
   scenario("all of Redis is emptied: every client gets one gap signal, and later events", async (s) => {

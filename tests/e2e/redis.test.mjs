@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { stopwatch, until } from "../harness/deadline.mjs";
 import { eventOf } from "../harness/lines.mjs";
 import { redisClients } from "../harness/socketio_server.mjs";
-import { assertError, publish, published } from "../harness/publish.mjs";
+import { assertError, command, publish, published } from "../harness/publish.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
 import { tokenFor } from "../harness/token.mjs";
 
@@ -209,6 +209,20 @@ suite("Redis", () => {
       assert.equal(client.messages.filter(({ type }) => type === "gap").length, 0, "continuity can be proven");
     }
     assert.ok((await a.metric("roomcast_redis_reconnects_total")) > 0);
+  });
+
+  scenario("Redis restarted under an idle node: once an event goes through, so does a command, whose connection was idle", async ({ redis, node, ws }) => {
+    const store = await redis({ durable: true });
+    const one = await node({ redis: { url: store.url } });
+    const client = await member(ws, one);
+    for (let time = 0; time < 4; time += 1) {
+      await store.stop("SIGKILL");
+      await store.start();
+      await until(async () => (await publish(one, n(time))).status === 200, "an event that goes through");
+      await client.message(({ data }) => data === time);
+      const answer = await command(one, "/disconnect", { user: "nobody" });
+      assert.equal(answer.status, 200, answer.text);
+    }
   });
 
   scenario("Redis restarted empty: clients are notified, and new events arrive", async ({ redis, node, ws, io }) => {

@@ -7,6 +7,7 @@ import { until } from "../harness/deadline.mjs";
 import { roomcast } from "../harness/node.mjs";
 import { published } from "../harness/publish.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
+import { PATIENT } from "../harness/sessions.mjs";
 
 const documented = fs.readFileSync(path.join(import.meta.dirname, "../../docs/redis.md"), "utf8");
 const RIGHTS = /ACL SETUSER roomcast on >PASSWORD (.*)/.exec(documented)[1].split(" ");
@@ -18,7 +19,7 @@ async function user(redis, ...more) {
   return `redis://roomcast:pass@127.0.0.1:${redis.port}/0`;
 }
 
-const check = (url) => roomcast(["check"], { REDIS_URL: url, JWT_SECRET: SECRET });
+const check = (url) => roomcast(["check"], { REDIS_URL: url, JWT_SECRET: SECRET, ROOMCAST_REDIS__TIMEOUT: PATIENT });
 
 const missing = {
   "channels": { rights: ["resetchannels"], says: /publishing on roomcast:\*.*subscribing to roomcast:volatile/s },

@@ -4,6 +4,7 @@ import { until } from "../harness/deadline.mjs";
 import { freePort } from "../harness/port.mjs";
 import { published } from "../harness/publish.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
+import { PATIENT } from "../harness/sessions.mjs";
 import { tokenFor } from "../harness/token.mjs";
 
 const FILL = "for i = 1, tonumber(ARGV[1]) do redis.call('XADD', KEYS[1], '*', 'room', 'room:other', 'event', 'e', 'data', ARGV[2]) end return 1";
@@ -12,7 +13,7 @@ suite("Restart of the only node", () => {
   scenario("clients are recovered on every protocol, however long the history takes to read", async ({ node, redis, io, ws, sse }) => {
     const server = await redis();
     const port = await freePort();
-    const settings = { redis: { url: server.url }, recovery: { window: "10m", window_bytes: "500MB" } };
+    const settings = { redis: { url: server.url, timeout: PATIENT }, recovery: { window: "10m", window_bytes: "500MB" } };
     const one = await node(settings, { port });
     const client = await (await io(one, { token: tokenFor("7") }).connected()).join("room:a");
     await published(one, { room: "room:a", event: "before", data: 1 });

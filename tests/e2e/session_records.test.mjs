@@ -1,8 +1,10 @@
 // The records of sessions in Redis: a room whose join was acknowledged is in the record, or the client gets a new session.
 import assert from "node:assert/strict";
+import os from "node:os";
 import { until } from "../harness/deadline.mjs";
 import { engineSocket } from "../harness/engine.mjs";
 import { published } from "../harness/publish.mjs";
+import { CLOSE } from "../harness/raw.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
 import { argumentsOf, isNewSession, nodesOn, offsetAfter, rawSession, rawSessionRetried, recorded, recordKeys, toUser, untilEnd } from "../harness/sessions.mjs";
 import { tokenFor } from "../harness/token.mjs";
@@ -100,15 +102,25 @@ suite("session records", () => {
     const b = await s.node({ redis: { url: `redis://127.0.0.1:${proxy.port}/0` } });
     await until(async () => (await confirmed(store)) === 3, "the records of all nodes are used");
     const first = await rawSession(s, a);
+    const there = await s.ws(b, { token: tokenFor("7") }).welcomed();
     const resume = { pid: first.reply.pid, offset: await offsetAfter(first, a, "first") };
+    // Once it has read so far: it would not look for a session of a client that is ahead of it.
+    await there.event("first");
     await recorded(store, "user:7");
     const key = await hashWith(store, first.reply.pid);
     await a.stop("SIGKILL");
-    // The node takes the record and never learns of it.
-    proxy.mute();
-    const socket = s.keep(await engineSocket(b));
-    socket.sendText(`40${JSON.stringify({ token: tokenFor("7"), ...resume })}`);
-    await until(async () => (await store.cli("HEXISTS", key, first.reply.pid)) === "0", "the record is taken");
+    // The node takes the record and never learns of it. It may wait for the answer to something else first, and send the client away.
+    const come = async () => {
+      proxy.mute();
+      const socket = s.keep(await engineSocket(b));
+      socket.sendText(`40${JSON.stringify({ token: tokenFor("7"), ...resume })}`);
+      return socket;
+    };
+    let socket = await come();
+    await until(async () => {
+      if (socket.closed || socket.frames.some(({ opcode }) => opcode === CLOSE)) socket = await come().catch(() => socket);
+      return (await store.cli("HEXISTS", key, first.reply.pid)) === "0";
+    }, "the record is taken");
     await b.stop("SIGKILL");
     await published(c, toUser("missed", 1));
     const again = await rawSessionRetried(s, c, resume);
@@ -173,7 +185,7 @@ suite("session records", () => {
     const last = await rawSessionRetried(s, b, { pid: resume.pid, offset });
     await untilEnd(last, b);
     assert.deepEqual([last.reply.sid, argumentsOf(last.texts, "missed")], [again.reply.sid, [1]]);
-  });
+  }, { skip: os.availableParallelism() < 2 && "a node has one core here" });
 
   scenario("Redis hangs during a join: the join is refused in time, leaves nothing behind, and succeeds later", async (s) => {
     const store = await s.redis();

@@ -6,6 +6,7 @@ import { parsePlace } from "../harness/lines.mjs";
 import { command, published } from "../harness/publish.mjs";
 import { chance, SEED } from "../harness/random.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
+import { PATIENT } from "../harness/sessions.mjs";
 import { tokenFor } from "../harness/token.mjs";
 
 const CLIENTS = 24;
@@ -81,16 +82,15 @@ function assertStays({ messages }, published) {
 suite("small deliveries", () => {
   for (const kind of ["memory", "Redis"]) {
     scenario(`a member gets exactly what was published behind its join, with a log in ${kind} (FAULT_SEED=${SEED})`, async (started) => {
-      const redis = kind === "Redis" && { redis: { url: (await started.redis()).url } };
+      const redis = kind === "Redis" && { redis: { url: (await started.redis()).url, timeout: PATIENT } };
       const node = await started.node({ ...rules, ...redis });
       const clients = await Promise.all(
         Array.from({ length: CLIENTS }, async (_, n) => ({ user: `u${n}`, client: await started.ws(node, { token: tokenFor(`u${n}`) }).welcomed() })),
       );
       const [all, state] = [[], { over: false }];
       const publishers = Array.from({ length: PUBLISHERS }, (_, n) => publishUntil(node, () => state.over, chance(`publisher ${n}`), all));
-      await Promise.all(clients.map(({ user, client }, n) => wander(node, client, user, chance(`client ${n}`))));
-      state.over = true;
-      await Promise.all(publishers);
+      const wandering = Promise.all(clients.map(({ user, client }, n) => wander(node, client, user, chance(`client ${n}`))));
+      await Promise.all([wandering.finally(() => (state.over = true)), ...publishers]);
       const [end] = places(await published(node, { rooms: ROOMS, event: "end", data: 0 }));
       all.push({ ...end, rooms: ROOMS });
       for (const { client } of clients) await client.event("end");
@@ -99,7 +99,7 @@ suite("small deliveries", () => {
     });
 
     scenario(`what members and backends say at once comes to all in one order, to the sender before its answer, with a log in ${kind}`, async (started) => {
-      const redis = kind === "Redis" && { redis: { url: (await started.redis()).url } };
+      const redis = kind === "Redis" && { redis: { url: (await started.redis()).url, timeout: PATIENT } };
       const say = { event: "say", emit: [{ room: "room:0", event: "said", args: ["{0}"], include_caller: true }], ack: ["{0}"] };
       const node = await started.node({ ...rules, ...redis, on: [say] });
       const join = (n) => started.ws(node, { token: tokenFor(`u${n}`, { rooms: ["room:0"] }) }).welcomed();

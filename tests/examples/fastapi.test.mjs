@@ -3,17 +3,15 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import { startBrowser } from "../harness/browser.mjs";
-import { EXAMPLES, people, startExample } from "./stage.mjs";
+import { until } from "../harness/deadline.mjs";
+import { EXAMPLES, TIMEOUT, withExample } from "./stage.mjs";
 
-test("examples/fastapi: ./start.sh; messages, typing, a reload", { timeout: 240_000 }, async () => {
-  const example = await startExample("fastapi", "bash", ["start.sh"]);
-  const browser = await startBrowser();
-  try {
-    const [ann, bob] = await people(browser, example);
+test("examples/fastapi: ./start.sh; messages, typing, a reload", { timeout: TIMEOUT }, () =>
+  withExample("fastapi", "bash", ["start.sh"], async (example, [ann, bob]) => {
     await example.members("chat:42", 2);
-    await ann.page.getByLabel("Message", { exact: true }).pressSequentially("hel");
-    await bob.page.getByText("Ann is typing").waitFor();
+    // It is shown for two seconds after each key.
+    const isTyping = async () => (await ann.page.getByLabel("Message", { exact: true }).press("x"), bob.page.getByText("Ann is typing").isVisible());
+    await until(isTyping, "Bob sees that Ann is typing", 30_000);
     await ann.say("hello");
     await bob.sees("Ann hello");
     await bob.say("hi Ann");
@@ -21,11 +19,7 @@ test("examples/fastapi: ./start.sh; messages, typing, a reload", { timeout: 240_
     await bob.shows(["Ann hello", "Bob hi Ann"]);
     assert.equal((await fetch(`${example.url}/chats/42/messages`)).status, 401);
     assert.equal((await fetch(`${example.url}/roomcast`, { method: "POST", body: "{}" })).status, 401);
-  } finally {
-    await browser.close();
-    await example.stop();
-  }
-});
+  }));
 
 test("examples/fastapi/roomcast_backend.py is what roomcast init writes", () => {
   const read = (file) => fs.readFileSync(path.join(EXAMPLES, file), "utf8");

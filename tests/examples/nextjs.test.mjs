@@ -3,17 +3,13 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import { startBrowser } from "../harness/browser.mjs";
 import { snippetsOf } from "../documents/snippets.mjs";
-import { EXAMPLES, people, startExample } from "./stage.mjs";
+import { EXAMPLES, TIMEOUT, withExample } from "./stage.mjs";
 
 const EXAMPLE = path.join(EXAMPLES, "nextjs");
 
-test("examples/nextjs: npm start; a message reaches the other window, and a reload has it", { timeout: 240_000 }, async () => {
-  const example = await startExample("nextjs", process.execPath, ["start.mjs"]);
-  const browser = await startBrowser();
-  try {
-    const [ann, bob] = await people(browser, example);
+test("examples/nextjs: npm start; a message reaches the other window, and a reload has it", { timeout: TIMEOUT }, () =>
+  withExample("nextjs", process.execPath, ["start.mjs"], async (example, [ann, bob]) => {
     await example.members("chat:42", 2);
     await ann.say("hello");
     await bob.sees("Ann hello");
@@ -25,11 +21,7 @@ test("examples/nextjs: npm start; a message reaches the other window, and a relo
     const answer = await fetch(`${example.url}/chats/42/messages`, { method: "POST", body: '{"text":"anonymous"}' });
     assert.equal(answer.status, 401);
     assert.equal((await fetch(`${example.url}/roomcast`, { method: "POST", body: "{}" })).status, 401);
-  } finally {
-    await browser.close();
-    await example.stop();
-  }
-});
+  }));
 
 test("docs/guides/serverless.md shows the files of the example", () => {
   const blocks = snippetsOf("docs/guides/serverless.md").filter(({ language }) => language.startsWith("ts"));

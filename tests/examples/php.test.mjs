@@ -3,14 +3,10 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import { startBrowser } from "../harness/browser.mjs";
-import { EXAMPLES, people, startExample } from "./stage.mjs";
+import { EXAMPLES, TIMEOUT, withExample } from "./stage.mjs";
 
-test("examples/php: ./start.sh; messages reach the other window, a wrong name of a room is refused", { timeout: 240_000 }, async () => {
-  const example = await startExample("php", "bash", ["start.sh"]);
-  const browser = await startBrowser();
-  try {
-    const [ann, bob] = await people(browser, example);
+test("examples/php: ./start.sh; messages reach the other window, a wrong name of a room is refused", { timeout: TIMEOUT }, () =>
+  withExample("php", "bash", ["start.sh"], async (example, [ann, bob]) => {
     await example.members("chat:42", 2);
     await ann.say("hello");
     await bob.sees("Ann hello");
@@ -23,11 +19,7 @@ test("examples/php: ./start.sh; messages reach the other window, a wrong name of
     assert.equal((await fetch(`${example.roomcast}/sse?room=staff:1&token=${token}`)).status, 403);
     assert.equal((await fetch(`${example.url}/chats/42/messages`)).status, 401);
     assert.equal((await fetch(`${example.url}/roomcast`, { method: "POST", body: "{}" })).status, 401);
-  } finally {
-    await browser.close();
-    await example.stop();
-  }
-});
+  }));
 
 test("examples/php/app/Services/Roomcast.php is what roomcast init writes", () => {
   const read = (file) => fs.readFileSync(path.join(EXAMPLES, file), "utf8");

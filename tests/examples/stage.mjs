@@ -4,16 +4,22 @@ import crypto from "node:crypto";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
+import { startBrowser } from "../harness/browser.mjs";
 import { until } from "../harness/deadline.mjs";
 import { request } from "../harness/http.mjs";
 import { BINARY, Daemon } from "../harness/node.mjs";
 import { freePort } from "../harness/port.mjs";
+import { runAndEnd } from "../harness/scenario.mjs";
 
 export const EXAMPLES = path.resolve(import.meta.dirname, "../../examples");
-const READY_WITHIN = 180_000;
+// It may install packages first.
+const READY_WITHIN = 300_000;
+const SLOW = 30_000;
+/** Of a test with an example. */
+export const TIMEOUT = 2 * READY_WITHIN;
 
 /** Runs `command` in the folder of the example, and waits until it prints where its page is. */
-export async function startExample(name, command, args, env = {}) {
+async function startExample(name, command, args, env = {}) {
   const [port, roomcastPort] = [await freePort(), await freePort()];
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), "roomcast-example-"));
   const key = crypto.randomBytes(32).toString("base64url");
@@ -24,7 +30,8 @@ export async function startExample(name, command, args, env = {}) {
     const failed = () => all.exit && Promise.reject(new Error(all.output));
     await until(() => /Chat: +(http\S+)/.exec(all.stdout) ?? failed(), () => all.output, READY_WITHIN);
   } catch (error) {
-    if (!all.exit) all.signal("SIGKILL");
+    // As Ctrl-C does, or its parts would be left behind.
+    if (!all.exit) await all.stop("SIGINT", SLOW).catch(() => {});
     throw error;
   }
   const roomcast = `http://127.0.0.1:${roomcastPort}`;
@@ -37,10 +44,10 @@ export async function startExample(name, command, args, env = {}) {
     members: (room, count) => until(async () => {
       const answer = await request(`${roomcast}/rooms/${encodeURIComponent(room)}`, { headers: { authorization: `Bearer ${key}` } });
       return answer.json().connections === count;
-    }, () => `${count} connections in ${room}: ${all.output}`),
+    }, () => `${count} connections in ${room}: ${all.output}`, SLOW),
     /** Ends it as Ctrl-C does: every part is gone afterwards. */
     async stop() {
-      const { code } = all.exit ?? (await all.stop("SIGINT", 30_000));
+      const { code } = all.exit ?? (await all.stop("SIGINT", SLOW));
       fs.rmSync(directory, { recursive: true, force: true });
       assert.equal(code, 0, all.output);
       for (const left of [port, roomcastPort]) await assert.rejects(request(`http://127.0.0.1:${left}/`), /ECONNREFUSED/, `port ${left} is closed`);
@@ -49,8 +56,22 @@ export async function startExample(name, command, args, env = {}) {
   };
 }
 
+/** Calls `body` with the running example and with Ann and Bob, and ends everything. */
+export async function withExample(name, command, args, body) {
+  const example = await startExample(name, command, args);
+  let browser;
+  const end = async () => {
+    await browser?.close();
+    await example.stop();
+  };
+  await runAndEnd({ end, output: example.output }, async () => {
+    browser = await startBrowser();
+    await body(example, await people(browser, example));
+  }, name);
+}
+
 /** Ann and Bob, signed in, each in a window of their own. */
-export function people(browser, { url }) {
+function people(browser, { url }) {
   return Promise.all(["Ann", "Bob"].map(async (name) => {
     const page = await (await browser.newContext()).newPage();
     await page.goto(url);
@@ -70,6 +91,7 @@ export function people(browser, { url }) {
       shows: (texts) => until(
         async () => JSON.stringify((shown = await list.locator("li").allTextContents())) === JSON.stringify(texts),
         () => `${name} sees ${JSON.stringify(shown)} instead of ${JSON.stringify(texts)}`,
+        SLOW,
       ),
     };
   }));

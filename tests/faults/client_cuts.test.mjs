@@ -1,13 +1,13 @@
 // Client connections that are cut at random, and connections that go dead silently, again and again.
 import { SECONDS } from "../harness/random.mjs";
-import { MIXED, faultTest } from "./stage.mjs";
+import { CALM, MIXED, faultTest } from "./stage.mjs";
 
 /** Milliseconds for which a proxy stays down. */
 const DOWN = [50, Math.min(3000, (SECONDS * 1000) / 3)];
 
 faultTest("connections cut at random: every client is recovered, and nothing is lost", async (stage) => {
   const redis = await stage.tools.redis();
-  await stage.start(1, { redis });
+  await stage.start(1, { redis, ...CALM });
   await stage.populate(MIXED);
   await stage.publish();
   const due = new Map(stage.clients.map((client) => [client, performance.now() + stage.random.between(0, 1000)]));

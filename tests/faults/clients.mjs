@@ -11,8 +11,6 @@ import { Journal } from "./history.mjs";
 export const EVENT = "n";
 /** The configuration of the nodes: a dead connection is noticed after the sum of the two. */
 export const PING = { ping_interval: "1s", ping_timeout: "1s" };
-/** A client receives a ping every second; after this many milliseconds without data its connection is dead. */
-const SILENCE = 2500;
 const LOOK_EVERY = 250;
 const ACK_WITHIN = 2000;
 const RETRY = { min: 20, max: 120 };
@@ -31,10 +29,12 @@ class Client {
   connectedAt = [];
   disconnectedAt = [];
 
-  constructor(name, proxy, { user, rooms, scope }) {
+  /** `silence`: after so many milliseconds without data its connection is dead. */
+  constructor(name, proxy, { user, rooms, scope, silence }) {
     this.journal = new Journal(name, { scope });
     Object.assign(this, { name, proxy, user, rooms, own: `user:${user}` });
-    this.receivedAt = performance.now();
+    this.looks = Math.ceil(silence / LOOK_EVERY);
+    this.received();
     this.watch = setInterval(() => this.#checkSilence(), LOOK_EVERY);
   }
 
@@ -43,10 +43,11 @@ class Client {
     this.#timers.add(timer);
   }
 
-  received = () => (this.receivedAt = performance.now());
+  received = () => (this.quiet = 0);
 
+  // Looks are counted, not time: after a pause of this process there is data that it has not read yet.
   #checkSilence() {
-    if (this.stopped || this.patient || performance.now() - this.receivedAt < SILENCE) return;
+    if (this.stopped || this.patient || ++this.quiet < this.looks) return;
     this.received();
     this.hangUp();
   }

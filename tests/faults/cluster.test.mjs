@@ -2,7 +2,7 @@
 import { until } from "../harness/deadline.mjs";
 import { startCluster } from "../harness/redis_cluster.mjs";
 import { ONCE } from "./load.mjs";
-import { MIXED, STEADY, faultTest } from "./stage.mjs";
+import { MIXED, SETTLED_WITHIN, STEADY, faultTest } from "./stage.mjs";
 
 async function setUp(stage, { route } = {}) {
   const group = await startCluster();
@@ -18,7 +18,7 @@ faultTest("Redis Cluster: the master of the stream's slot is killed: nothing is 
   await stage.flowing(100);
   const slot = await group.slotOf("roomcast:events");
   const dead = await group.failover(slot);
-  for (const node of stage.nodes) await until(() => node.answers("/health"), "every node ready again");
+  for (const node of stage.nodes) await until(() => node.answers("/health"), "every node ready again", SETTLED_WITHIN);
   await stage.flowing(100);
   await dead.start();
   await stage.flowing(50);

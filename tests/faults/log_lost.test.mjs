@@ -1,17 +1,17 @@
 // The log is deleted: every client is notified once, and later events arrive.
 import assert from "node:assert/strict";
 import { until } from "../harness/deadline.mjs";
-import { MIXED, faultTest } from "./stage.mjs";
+import { CALM, MIXED, SETTLED_WITHIN, faultTest } from "./stage.mjs";
 
 for (const command of [["FLUSHALL"], ["DEL", "roomcast:events"]]) {
   faultTest(`${command.join(" ")}: every client is notified once, and later events arrive`, async (stage) => {
     const redis = await stage.tools.redis();
-    await stage.start(2, { redis });
+    await stage.start(2, { redis, ...CALM });
     await stage.populate(MIXED, { route: stage.sticky });
     await stage.publish();
     await redis.cli(...command);
     await until(() => stage.clients.every(({ notices }) => notices.length > 0), () =>
-      `all clients notified; not: ${stage.clients.filter(({ notices }) => notices.length === 0).map(({ name, state }) => `${name} (${state})`)}`);
+      `all clients notified; not: ${stage.clients.filter(({ notices }) => notices.length === 0).map(({ name, state }) => `${name} (${state})`)}`, SETTLED_WITHIN);
     await stage.flowing(100);
     await stage.verdict();
     for (const { name, notices } of stage.clients) {

@@ -38,7 +38,7 @@ describe("min_replicas", () => {
     try {
       await more(100);
       await group.lag();
-      await until(() => seen.refused.has("not_replicated"), () => `a publish without a replica; refused: ${[...seen.refused]}`);
+      await until(() => seen.refused.has("not_replicated"), () => `a publish without a replica; refused: ${[...seen.refused]}`, 30_000);
       await group.failover();
       await more(100);
     } finally {
@@ -50,5 +50,5 @@ describe("min_replicas", () => {
     const lost = seen.accepted.filter((n) => !stored.includes(n));
     assert.deepEqual(lost, [], "accepted, and not on the new master");
     assert.equal(new Set(stored).size, stored.length, "none twice");
-  }, { timeout: 90_000 });
+  }, { timeout: 180_000 });
 });

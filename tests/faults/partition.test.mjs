@@ -3,7 +3,7 @@ import { until } from "../harness/deadline.mjs";
 import { only } from "../harness/balancer.mjs";
 import { Proxy } from "../harness/proxy.mjs";
 import { SECONDS } from "../harness/random.mjs";
-import { MIXED, STEADY, faultTest } from "./stage.mjs";
+import { MIXED, SETTLED_WITHIN, STEADY, faultTest } from "./stage.mjs";
 
 for (const [how, heal] of [
   ["its old connections continue", (proxy) => proxy.thaw()],
@@ -18,13 +18,13 @@ for (const [how, heal] of [
     await stage.publish();
     proxy.freeze();
     proxy.silent = true;
-    await until(() => cutOff.answers("/health", 503), "/health answering 503");
+    await until(() => cutOff.answers("/health", 503), "/health answering 503", SETTLED_WITHIN);
     // A pause of a busy machine may be as long as `redis.timeout`.
-    await stage.during(SECONDS * 0.4, () => until(() => stage.nodes[0].answers("/health"), "the other node ready", 2_000));
+    await stage.during(SECONDS * 0.4, () => until(() => stage.nodes[0].answers("/health"), "the other node ready", 5_000));
     await stage.flowing();
     proxy.silent = false;
     heal(proxy);
-    await until(() => cutOff.answers("/health"), "the node ready again");
+    await until(() => cutOff.answers("/health"), "the node ready again", SETTLED_WITHIN);
     await stage.flowing(100);
     await stage.verdict();
     await stage.assertNothingLost();

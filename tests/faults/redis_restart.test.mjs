@@ -3,12 +3,12 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import { until } from "../harness/deadline.mjs";
-import { MIXED, STEADY, faultTest } from "./stage.mjs";
+import { MIXED, SETTLED_WITHIN, STEADY, faultTest } from "./stage.mjs";
 
 async function restart(stage, redis, meanwhile = () => {}) {
   await stage.flowing(100);
   await redis.stop("SIGKILL");
-  await until(() => stage.nodes[0].answers("/health", 503), "/health answering 503");
+  await until(() => stage.nodes[0].answers("/health", 503), "/health answering 503", SETTLED_WITHIN);
   await meanwhile();
   await redis.start();
   await stage.flowing(100);

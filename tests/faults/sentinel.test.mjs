@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { until } from "../harness/deadline.mjs";
 import { startSentinels } from "../harness/sentinel.mjs";
 import { ONCE } from "./load.mjs";
-import { MIXED, faultTest } from "./stage.mjs";
+import { MIXED, SETTLED_WITHIN, faultTest } from "./stage.mjs";
 
 async function setUp(stage) {
   const group = await startSentinels();
@@ -31,11 +31,11 @@ faultTest("Sentinel: the master is killed and returns later: nothing is lost wit
   const group = await setUp(stage);
   await stage.flowing(100);
   const dead = await group.failover();
-  for (const node of stage.nodes) await until(() => node.answers("/health"), "every node ready again");
+  for (const node of stage.nodes) await until(() => node.answers("/health"), "every node ready again", SETTLED_WITHIN);
   await stage.flowing(100);
   await dead.start();
   // Sentinel closes all connections of a server whose role it changes.
-  await until(async () => /^role:slave/m.test(await dead.cli("INFO", "replication").catch(() => "")), "the old master a replica", 20_000);
+  await until(async () => /^role:slave/m.test(await dead.cli("INFO", "replication").catch(() => "")), "the old master a replica", SETTLED_WITHIN);
   await stage.flowing(50);
   await verdict(stage, group);
 });
@@ -48,7 +48,7 @@ faultTest("Sentinel: a lagging replica with a slow clock is promoted: every clie
   await group.master.cli("XADD", "roomcast:events", `${Date.now() + 60_000}-0`, "room", "room:nobody", "event", "ahead");
   await stage.flowing(60);
   await group.failover();
-  for (const node of stage.nodes) await until(() => node.answers("/health"), "every node ready again");
+  for (const node of stage.nodes) await until(() => node.answers("/health"), "every node ready again", SETTLED_WITHIN);
   await stage.flowing(100);
   await verdict(stage, group);
   assert.deepEqual(stage.clients.filter(({ notices }) => notices.length === 0).map(({ name }) => name), [], "not notified");

@@ -21,7 +21,7 @@ faultTest("clients that do not read are closed as slow_consumer and recovered, a
     client.proxy.stall();
   }
   let now;
-  await until(async () => (now = await closed()) >= stalled.length, () => `${stalled.length} slow consumers closed; ${now} are after ${stage.history.count("accepted")} events`, 30_000);
+  await until(async () => (now = await closed()) >= stalled.length, () => `${stalled.length} slow consumers closed; ${now} are after ${stage.history.count("accepted")} events`, 60_000);
   for (const { proxy } of stalled) proxy.resume();
   await stage.flowing();
   await stage.verdict();

@@ -13,6 +13,9 @@ import { freePort } from "./port.mjs";
 const CERTIFICATES = process.env.ROOMCAST_TLS && process.env.ROOMCAST_CERTIFICATES;
 const EVERYWHERE = CERTIFICATES && { cert_file: `${CERTIFICATES}/certificate.pem`, key_file: `${CERTIFICATES}/key.pem` };
 
+// Many nodes may start at once, each of a log with partitions.
+const START_DEADLINE = 60_000;
+
 export const BINARY = path.resolve(process.env.ROOMCAST_BIN ?? path.join(import.meta.dirname, "../../target/debug/roomcast"));
 
 /** The folder of the binary under test, for commands that name it without a path. */
@@ -144,8 +147,8 @@ export async function startNode(overrides = {}, { ready = true, env, port, file,
   }
   const node = new Node(port, directory, file, env, { stderr }, binary, tls);
   try {
-    await until(() => node.answers("/health/live"), "/health/live answering 200");
-    if (ready) await until(() => node.answers("/health"), "/health answering 200");
+    await until(() => node.answers("/health/live"), "/health/live answering 200", START_DEADLINE);
+    if (ready) await until(() => node.answers("/health"), "/health answering 200", START_DEADLINE);
   } catch (error) {
     await node.stop("SIGKILL").catch(() => {});
     error.message += `\n--- output of roomcast ---\n${node.output}`;

@@ -5,8 +5,8 @@ export const SEED = Number(process.env.FAULT_SEED ?? Math.floor(Math.random() * 
 export const SECONDS = Number(process.env.FAULT_SECONDS ?? 8);
 
 /** An independent random generator for each name (mulberry32). */
-export function chance(name) {
-  let state = [...String(name)].reduce((hash, char) => Math.imul(hash ^ char.codePointAt(0), 16777619), SEED | 0);
+export function chance(name, seed = SEED) {
+  let state = [...String(name)].reduce((hash, char) => Math.imul(hash ^ char.codePointAt(0), 16777619), seed | 0);
   const next = () => {
     state = (state + 0x6d2b79f5) | 0;
     let t = Math.imul(state ^ (state >>> 15), 1 | state);

@@ -8,8 +8,8 @@ import { Cluster } from "ioredis";
 
 const run = promisify(execFile);
 /** Milliseconds; a master on a busy machine must not count as failed. */
-const NODE_TIMEOUT = 2000;
-const SETTLED_WITHIN = 20_000;
+const NODE_TIMEOUT = 3000;
+const SETTLED_WITHIN = 40_000;
 
 class Group {
   members = [];
@@ -34,6 +34,8 @@ class Group {
     for (const member of this.members) {
       const asked = (...what) => member.cli(...what).catch(() => "");
       if (!/cluster_state:ok/.test(await asked("CLUSTER", "INFO"))) return false;
+      // Others may take a replica for a master until it has told all of them.
+      if ((await asked("CLUSTER", "NODES")).split("\n").filter((line) => / (myself,)?slave /.test(line)).length !== 3) return false;
       const replication = await asked("INFO", "replication");
       if (!/master_link_status:up/.test(replication) && !/connected_slaves:1/.test(replication)) return false;
     }
@@ -86,13 +88,16 @@ class Group {
   async migrate(slot) {
     const from = await this.ownerOf(slot);
     const to = (await this.view()).find(({ flags, id }) => flags.includes("master") && !flags.includes("fail") && id !== from.id);
-    await to.member.cli("CLUSTER", "SETSLOT", slot, "IMPORTING", from.id);
-    await from.member.cli("CLUSTER", "SETSLOT", slot, "MIGRATING", to.id);
+    for (const [member, ...state] of [[to.member, "IMPORTING", from.id], [from.member, "MIGRATING", to.id]]) {
+      const said = await member.cli("CLUSTER", "SETSLOT", slot, ...state);
+      if (said !== "OK") throw new Error(`SETSLOT ${state}: ${said}`);
+    }
+    let said;
     await until(async () => {
       const keys = (await from.member.cli("CLUSTER", "GETKEYSINSLOT", slot, "1000")).split("\n").filter(Boolean);
-      if (keys.length > 0) await from.member.cli("MIGRATE", "127.0.0.1", to.member.port, "", "0", "5000", "KEYS", ...keys);
+      if (keys.length > 0) said = await from.member.cli("MIGRATE", "127.0.0.1", to.member.port, "", "0", "5000", "KEYS", ...keys);
       return keys.length === 0;
-    }, "all keys moved");
+    }, () => `all keys moved: ${said}`);
     for (const { member, flags } of [to, from, ...(await this.view()).filter(({ id }) => id !== to.id && id !== from.id)]) {
       if (flags.includes("master") && !flags.includes("fail")) await member.cli("CLUSTER", "SETSLOT", slot, "NODE", to.id);
     }

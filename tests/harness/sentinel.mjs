@@ -8,10 +8,10 @@ import { Redis } from "ioredis";
 
 const NAME = "mymaster";
 /** Milliseconds; the master on a busy machine must not count as down. */
-const DOWN_AFTER = 2000;
+const DOWN_AFTER = 3000;
 /** How replicas log in to their master, so that a master can lock them out. */
 const REPLICA = ["--masteruser", "replica", "--masterauth", "r", "--user", "replica", "on", ">r", "+psync", "+replconf", "+ping"];
-const FAILOVER_WITHIN = 20_000;
+const FAILOVER_WITHIN = 40_000;
 
 class Group {
   members = [];

@@ -13,9 +13,12 @@ const NODES = "roomcast:{roomcast:events}:nodes";
 /** An event for the raw session's own room. */
 export const toUser = (name, data, more) => ({ room: `user:${USER}`, event: name, data, ...more });
 
+/** `redis.timeout` where Redis does not fail: a machine that pauses for two seconds must not look like a Redis that hangs. */
+export const PATIENT = "10s";
+
 /** `count` nodes on one Redis. */
 export const nodesOn = (s, store, count, more = {}) =>
-  Promise.all(Array.from({ length: count }, () => s.node({ redis: { url: store.url }, ...more })));
+  Promise.all(Array.from({ length: count }, () => s.node({ redis: { url: store.url, timeout: PATIENT }, ...more })));
 
 /** A Socket.IO client by hand on a WebSocket; `resume` is `{ pid, offset }`. `reply` is the payload of its CONNECT packet. */
 export async function rawSession(s, node, resume = {}) {

@@ -11,7 +11,7 @@ const here = import.meta.dirname;
 const PACKAGE = path.join(here, "../../packages/server");
 const TSC = path.join(here, "../node_modules/.bin");
 const env = { ...process.env, PATH: `${TSC}${path.delimiter}${process.env.PATH}` };
-const TIMEOUT = 120_000;
+const TIMEOUT = 300_000;
 
 const output = async (command, args, cwd) => {
   const { stdout } = await run(command, args, { cwd, env }).catch((error) => {

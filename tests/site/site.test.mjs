@@ -20,6 +20,7 @@ function documents() {
   return files.map((name) => pages.rewrites[`docs/${name}`] ?? `docs/${name}`).map((name) => name.replace(/\.md$/, ""));
 }
 
+const SLOW = 30_000;
 let server;
 let browser;
 before(async () => {
@@ -49,6 +50,16 @@ async function open(pathname, options = {}) {
   return { page, errors };
 }
 
+/** Opens the search. A page that is not interactive yet does nothing at a click. */
+async function openSearch(page) {
+  const [button, input] = [page.getByRole("button", { name: "Search" }).first(), page.locator("#localsearch-input")];
+  await until(async () => {
+    if (!(await input.isVisible())) await button.click({ timeout: 1000 }).catch(() => {});
+    return input.isVisible();
+  }, "the search", SLOW);
+  return input;
+}
+
 test("every page of docs/ is on the site, and the sidebar leads to each but the decisions", () => {
   for (const name of documents()) assert.ok(fs.existsSync(path.join(DIST, `${name}.html`)), name);
   const listed = new Set(linked.map((link) => (link === "" || link.endsWith("/") ? `${link}index` : link)));
@@ -59,15 +70,14 @@ test("every page of docs/ is on the site, and the sidebar leads to each but the 
 
 test("the search finds a page by a word in it", async () => {
   const { page, errors } = await open("/");
-  await page.getByRole("button", { name: "Search" }).first().click();
-  await page.locator("#localsearch-input").fill("rooms_claim");
+  await (await openSearch(page)).fill("rooms_claim");
   const results = page.locator("#localsearch-list a");
   await results.first().waitFor();
   let links = [];
   await until(async () => {
     links = await results.evaluateAll((found) => found.map((link) => link.getAttribute("href")));
     return links.some((link) => link.startsWith("/docs/rules.html"));
-  }, () => `the page of rules in: ${links.join(" ")}`);
+  }, () => `the page of rules in: ${links.join(" ")}`, SLOW);
   await results.first().click();
   await page.waitForURL(/\/docs\//);
   assert.deepEqual(errors, []);
@@ -88,13 +98,13 @@ const TASKS = {
 
 test("the search finds the page for a task among its first answers", async () => {
   const { page } = await open("/");
-  await page.getByRole("button", { name: "Search" }).first().click();
+  const input = await openSearch(page);
   const wrong = [];
   for (const [words, wanted] of Object.entries(TASKS)) {
-    await page.locator("#localsearch-input").fill(words);
+    await input.fill(words);
     const links = () => page.locator("#localsearch-list a.result").evaluateAll((found) => found.slice(0, 6).map((link) => link.getAttribute("href")));
     const seen = () => links().then((found) => found.some((link) => link.startsWith(wanted)));
-    if (!(await until(seen, words).then(() => true, () => false))) wrong.push([words, await links()]);
+    if (!(await until(seen, words, SLOW).then(() => true, () => false))) wrong.push([words, await links()]);
   }
   assert.deepEqual(wrong, []);
   await page.close();
@@ -105,9 +115,9 @@ test("named code blocks are tabs, and other languages can be chosen", async () =
   const group = page.locator(".vp-code-group").first();
   assert.deepEqual(await group.locator("label").allTextContents(), ["Express", "FastAPI", "PHP"]);
   assert.ok(await group.getByText("express", { exact: false }).first().isVisible());
-  await group.locator("label", { hasText: "FastAPI" }).click();
   const shown = group.locator(".blocks > .active");
-  await shown.getByText("include_router").waitFor();
+  // As for the search, the page may not be interactive yet.
+  await until(async () => (await group.locator("label", { hasText: "FastAPI" }).click(), shown.getByText("include_router").isVisible()), "the tab", SLOW);
   assert.equal(await shown.count(), 1);
   assert.deepEqual(errors, []);
   await page.close();
@@ -122,8 +132,9 @@ test("a heading's anchor is the one that links on GitHub use", async () => {
 test("it reads on a phone and in dark mode", async () => {
   for (const colorScheme of ["light", "dark"]) {
     const { page, errors } = await open("/docs/configuration.html", { viewport: { width: 390, height: 844 }, colorScheme });
-    const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-    assert.equal(overflow, 0, "pixels that the page is too wide");
+    const overflow = () => page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+    // Its fonts may be drawn only now.
+    await until(async () => (await overflow()) === 0, async () => `the page is ${await overflow()} pixels too wide`, SLOW);
     assert.equal(await page.evaluate(() => document.documentElement.classList.contains("dark")), colorScheme === "dark");
     assert.deepEqual(errors, []);
     await page.close();

@@ -17,6 +17,7 @@ use crate::model::clock::unix_ms;
 use crate::model::millis::{Millis, whole_millis};
 use crate::node::presence::rfc3339;
 use crate::node::revocation::revoke;
+use crate::protocol::json_object;
 use crate::protocol::json_text::Text;
 use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderValue, LOCATION, ORIGIN, RETRY_AFTER, SET_COOKIE};
@@ -124,7 +125,7 @@ async fn sign_in(api: &Api, request: Request<Incoming>, caller: &Caller) -> Repl
         Ok(body) => body,
         Err(problem) => return unread(problem, "4 KiB"),
     };
-    let Ok(Fields { key: Text(given) }) = serde_json::from_slice(&body) else {
+    let Ok(Fields { key: Text(given) }) = json_object::read(&body) else {
         return error(StatusCode::BAD_REQUEST, "bad_json", "send {\"key\":\"…\"}");
     };
     let settings = api.settings();

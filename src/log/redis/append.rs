@@ -129,7 +129,7 @@ pub(super) async fn submit(log: &RedisLog, commands: Vec<Cmd>, bytes: usize, sta
 
 /// Sends what waits, until dropped. Reconnects by itself.
 pub(super) async fn run(log: &RedisLog) {
-    let mut reconnect = Reconnect::default();
+    let mut reconnect = Reconnect::among(log.lines.repeats.clone());
     loop {
         let Err(error) = connected(log, &mut reconnect).await;
         log.server.send_replace(None);
@@ -157,9 +157,19 @@ async fn connected(log: &RedisLog, reconnect: &mut Reconnect) -> Result<Infallib
         if log.refused_appends.is_suspected() {
             try_append(log, &mut connection, &clock).await?;
         }
-        while let Ok(appends) = tokio::time::timeout_at(next_check, log.queue.next()).await {
+        while let Some(appends) = next(log, next_check).await {
             send(log, &mut connection, &clock, appends).await?;
         }
+    }
+}
+
+/// What waits to be appended, or `None` where the connection is to be checked first.
+async fn next(log: &RedisLog, next_check: Instant) -> Option<Vec<QueuedAppend>> {
+    tokio::select! {
+        biased;
+        () = log.tail_broke.notified() => None,
+        appends = log.queue.next() => Some(appends),
+        () = tokio::time::sleep_until(next_check) => None,
     }
 }
 

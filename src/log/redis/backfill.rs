@@ -127,11 +127,11 @@ impl Reader<'_> {
                 return true;
             }
             let (fields, finder) = (raw.borrowed(), &self.finder);
-            let decoded = raw.entry(&fields).decode_wanted(&self.log.limits, |namespace, room| {
+            let decoded = raw.entry(&fields).decode_wanted(&self.log.limits, |_, namespace, room| {
                 // Only what is looked for is decoded.
                 finder.wants(namespace, room, at)
             });
-            let is_taken = match decoded {
+            let is_taken = match decoded.and_then(|decoded| self.log.check_line(decoded)) {
                 Ok(StreamEntry::Event(draft, accepted_us)) => {
                     let accepted_us = accepted_us.unwrap_or(at.ms.saturating_mul(1000));
                     let accepted_us = self.log.clock_offset.local_us(accepted_us);

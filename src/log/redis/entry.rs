@@ -103,15 +103,15 @@ impl<'a> Entry<'a> {
 
     /// What it means.
     pub(super) fn decode(&self, limits: &DraftLimits) -> Result<StreamEntry<'a>, DraftError> {
-        self.decode_wanted(limits, |_, _| true)
+        self.decode_wanted(limits, |_, _, _| true)
     }
 
-    /// What it means, but no more than [`StreamEntry::Unwanted`] of an event that is `wanted` for none of its rooms, by the
-    /// names of the namespace and the room.
+    /// What it means, but no more than [`StreamEntry::Unwanted`] of an event that is `wanted` for none of its rooms, by its
+    /// source and the names of the namespace and the room.
     pub(super) fn decode_wanted(
         &self,
         limits: &DraftLimits,
-        wanted: impl FnMut(&str, &str) -> bool,
+        wanted: impl FnMut(Source, &str, &str) -> bool,
     ) -> Result<StreamEntry<'a>, DraftError> {
         match self.cut {
             Some(bytes) => Err(DraftError::TooBig { bytes, max: limits.max_event }),
@@ -145,7 +145,7 @@ pub(super) enum StreamEntry<'a> {
 fn decode<'a>(
     fields: &'a [Field<'a>],
     limits: &DraftLimits,
-    wanted: impl FnMut(&str, &str) -> bool,
+    wanted: impl FnMut(Source, &str, &str) -> bool,
 ) -> Result<StreamEntry<'a>, DraftError> {
     let Some((name, value)) = fields.first() else { return Err(DraftError::NoRoom) };
     match *name {
@@ -166,7 +166,7 @@ fn decode<'a>(
 fn decode_event<'a>(
     raw: &'a [Field<'a>],
     limits: &DraftLimits,
-    wanted: impl FnMut(&str, &str) -> bool,
+    wanted: impl FnMut(Source, &str, &str) -> bool,
 ) -> Result<StreamEntry<'a>, DraftError> {
     let fields = KnownFields::of(raw)?;
     let trace = if fields.is_traced { context(raw) } else { None };
@@ -218,9 +218,9 @@ pub fn read_event(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result
 pub fn read_wanted(
     fields: &[(Vec<u8>, Vec<u8>)],
     limits: &DraftLimits,
-    wanted: impl FnMut(&str, &str) -> bool,
+    mut wanted: impl FnMut(&str, &str) -> bool,
 ) -> Result<Option<Draft>, DraftError> {
-    match decode(&borrowed(fields), limits, wanted)? {
+    match decode(&borrowed(fields), limits, |_, namespace, room| wanted(namespace, room))? {
         StreamEntry::Event(draft, _) => Ok(Some(draft)),
         _ => Ok(None),
     }

@@ -66,7 +66,7 @@ use shard_append::LineAppenders;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// The stream keeps at least this much, so that a tail that lags or reconnects finds what it has not read.
 const MIN_KEPT: Duration = Duration::from_secs(10);
@@ -114,6 +114,8 @@ pub struct RedisLog {
     refused_appends: refused_appends::RefusedAppends,
     appender: LinkState,
     tail: LinkState,
+    /// The tail's connection broke, so the one that appends, which may be idle, is looked at.
+    tail_broke: Notify,
     clock_offset: clock_offset::ClockOffset,
     foreign_ids: foreign_ids::ForeignIds,
     config: RedisConfig,
@@ -181,6 +183,7 @@ impl RedisLog {
             refused_appends: refused_appends::RefusedAppends::default(),
             appender: LinkState::default(),
             tail: LinkState::default(),
+            tail_broke: Notify::new(),
             clock_offset: clock_offset::ClockOffset::default(),
             foreign_ids: foreign_ids::ForeignIds::default(),
             config: config.clone(),

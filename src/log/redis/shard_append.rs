@@ -49,7 +49,7 @@ fn appender_here(log: &RedisLog) -> Option<&ShardAppender> {
 pub(super) async fn run(log: &RedisLog, index: usize) {
     let Some(appender) = log.appenders.get(index).filter(|_| log.min_replicas == 0) else { return };
     let _running = appender.running();
-    let mut reconnect = Reconnect::default();
+    let mut reconnect = Reconnect::among(log.lines.repeats.clone());
     loop {
         match connect(log, appender, index).await {
             Ok((connection, address)) => {

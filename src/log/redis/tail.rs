@@ -50,7 +50,7 @@ pub(super) async fn run(log: &RedisLog, sink: &dyn Sink) {
         last_read: None,
         replies: Replies::default(),
     };
-    let mut reconnect = Reconnect::default();
+    let mut reconnect = Reconnect::among(log.lines.repeats.clone());
     loop {
         let Err(error) = tail.connected(&mut reconnect).await;
         tail.delivery.page_size().note_error(&error);
@@ -62,6 +62,7 @@ pub(super) async fn run(log: &RedisLog, sink: &dyn Sink) {
             continue;
         }
         log.note_failure(&log.tail, &error);
+        log.tail_broke.notify_one();
         reconnect.wait("the tail", &log.connector, &error).await;
     }
 }

@@ -144,7 +144,7 @@ impl PubSubBuffer {
 
 /// Receives until dropped. Messages that are published while the connection is broken are lost.
 pub(super) async fn run(log: &Arc<RedisLog>) {
-    let mut reconnect = Reconnect::default();
+    let mut reconnect = Reconnect::among(log.lines.repeats.clone());
     loop {
         let Err(error) = subscribe(log, &mut reconnect).await;
         reconnect.wait("the subscription to volatile events", &log.connector, &error).await;

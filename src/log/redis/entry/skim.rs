@@ -16,7 +16,7 @@ use std::borrow::Cow;
 pub(super) fn unwanted<'a>(
     fields: &KnownFields<'a>,
     limits: &DraftLimits,
-    mut wanted: impl FnMut(&str, &str) -> bool,
+    mut wanted: impl FnMut(Source, &str, &str) -> bool,
 ) -> Option<(Source, Option<&'a str>)> {
     let max = limits.room_name_bytes;
     let source = fields.source().ok()?;
@@ -31,14 +31,14 @@ pub(super) fn unwanted<'a>(
     match (fields.room, fields.rooms) {
         (Some(room), None) => {
             check_room_name(room, max).ok()?;
-            if wanted(namespace, room) {
+            if wanted(source, namespace, room) {
                 return None;
             }
         }
         (None, Some(json)) => {
             let rooms = room_names(json, limits)?;
             // All of them are asked, so that it is known of each.
-            if rooms.iter().fold(false, |any, Name(room)| wanted(namespace, room) || any) {
+            if rooms.iter().fold(false, |any, Name(room)| wanted(source, namespace, room) || any) {
                 return None;
             }
         }

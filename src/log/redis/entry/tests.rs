@@ -11,7 +11,7 @@ fn fields(pairs: &[(&str, &str)]) -> Vec<(Vec<u8>, Vec<u8>)> {
 /// The library's `decode` of fields that a test owns.
 fn decode(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<StreamEntry<'static>, DraftError> {
     let fields: &'static RawFields = Box::leak(Box::new(fields.to_vec()));
-    super::decode(Box::leak(borrowed(fields).into_boxed_slice()), limits, |_, _| true)
+    super::decode(Box::leak(borrowed(fields).into_boxed_slice()), limits, |_, _, _| true)
 }
 
 fn read(pairs: &[(&str, &str)]) -> (Draft, Option<u64>) {
@@ -203,7 +203,7 @@ fn an_entry_of_a_node_is_void_after_its_deadline() {
 /// What an entry is where nothing is wanted, and the rooms that were asked for.
 fn skimmed(pairs: &[(&str, &str)]) -> (Result<String, DraftError>, Vec<String>) {
     let (fields, mut asked) = (fields(pairs), Vec::new());
-    let read = super::decode(&borrowed(&fields), &LIMITS, |namespace, room| {
+    let read = super::decode(&borrowed(&fields), &LIMITS, |_, namespace, room| {
         asked.push(format!("{namespace}{room}"));
         false
     })

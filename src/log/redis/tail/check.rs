@@ -7,8 +7,10 @@ use crate::log::redis::tail::epoch_watch::EpochWatch;
 use crate::log::redis::tail::retired;
 use crate::log::redis::{RedisLog, epoch, renewal};
 use crate::model::offset::Position;
+use crate::model::partition::Line;
 use crate::redis::connection::RedisConnection;
 use crate::redis::error::RedisError;
+use std::time::Instant;
 
 /// Checks that the log still has as many partitions as this node believes.
 pub(super) async fn layout(log: &RedisLog, connection: &mut RedisConnection) -> Result<(), RedisError> {
@@ -109,9 +111,19 @@ impl StreamCheck<'_, '_> {
 
 fn note_snapshot(log: &RedisLog, snapshot: &Snapshot, discontinuity: Option<Discontinuity>) {
     let Snapshot { epoch, floor, head, history, .. } = snapshot;
+    let (stream, events) = (&log.keys.events, history.len());
     match discontinuity {
-        None => tracing::info!("the log is read from {head}, with {} events of history", history.len()),
-        Some(reason) => tracing::warn!(?reason, "the log lost entries; epoch {:x} goes on from {head}", epoch.0),
+        None if log.line == Line::CONTROL => {
+            tracing::info!(stream, "the log is read from {head}, with {events} events of history")
+        }
+        None => tracing::debug!(stream, "the log is read from {head}, with {events} events of history"),
+        Some(reason) if log.lines.repeats.is_news(format!("the log lost entries: {reason:?}"), Instant::now()) => {
+            tracing::warn!(?reason, stream, "the log lost entries; epoch {:x} goes on from {head}", epoch.0);
+        }
+        // Most often all lines have lost some for the same reason.
+        Some(reason) => {
+            tracing::debug!(?reason, stream, "the log lost entries; epoch {:x} goes on from {head}", epoch.0)
+        }
     }
     tracing::debug!(%floor, %head, "snapshot");
     log.note_snapshot(*epoch, *head);

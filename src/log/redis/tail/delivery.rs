@@ -75,8 +75,11 @@ impl<'a> Delivery<'a> {
         page.newest = Some(position);
         let (log, sink) = (self.log, self.sink);
         let at = Offset { position, ..page.offset };
-        let decoded =
-            entry.decode_wanted(&log.limits, |namespace, room| order::wants(log, sink, entry, (namespace, room), at));
+        let decoded = entry.decode_wanted(&log.limits, |source, namespace, room| {
+            // What is astray on this line must be decoded to be refused; nodes know the lines.
+            let is_astray = source == Source::Stream && !log.lines.partitions.may_bring(log.line, room);
+            is_astray || order::wants(log, sink, entry, (namespace, room), at)
+        });
         match decoded.and_then(|decoded| log.check_line(decoded)) {
             Ok(StreamEntry::Event(draft, _))
                 if log.foreign_ids.is_repeat(draft.source, draft.id.as_deref(), position) => {}

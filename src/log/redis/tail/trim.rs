@@ -110,7 +110,11 @@ impl<'a> Trimmer<'a> {
         let removed = allowed(connection.call(&command).await)?;
         let Some(Value::Int(1..)) = removed else { return Ok(0) };
         self.log.metrics.log.stream_trimmed_bytes.inc_by(bytes);
-        tracing::warn!(bytes, "the stream had more than redis.max_stream_bytes: its oldest entries are trimmed");
+        tracing::warn!(
+            bytes,
+            stream = self.log.keys.events,
+            "the stream had more than redis.max_stream_bytes: its oldest entries are trimmed"
+        );
         Ok(bytes)
     }
 
