@@ -81,7 +81,9 @@ mod tests {
 
     /// Polls once; whether it waits.
     async fn waits<F: Future + Unpin>(future: &mut F) -> bool {
-        std::future::poll_fn(|context| std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(context).is_pending()))
-            .await
+        std::future::poll_fn(|context| {
+            std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(context).is_pending())
+        })
+        .await
     }
 }
