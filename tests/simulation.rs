@@ -48,7 +48,7 @@ use world::World;
 
 const SEEDS: u64 = 2_000;
 const STEPS: usize = 500;
-/// The oracle must notice a broken rule within this many seeds. All take fewer than a thousand; `SIM_RATE` tells how likely each
+/// The oracle must notice a broken rule within this many seeds. All take fewer than 2,500; `SIM_RATE` tells how likely each
 /// is, which says more than the first seed.
 const CAUGHT_WITHIN: u64 = 5_000;
 

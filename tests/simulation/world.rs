@@ -461,6 +461,8 @@ impl World {
             self.nodes[0] = Node::start(9_999, &self.settings);
         }
         self.note(|| "to rest".into());
+        // A second handshake would replace the client's connection again and again.
+        self.settings.habits.twice = 0;
         self.wires.values_mut().for_each(|conn| conn.room_on_wire = conn.room_on_wire.max(1));
         for round in 0..12 {
             self.notice_losses();
