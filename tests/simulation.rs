@@ -177,7 +177,10 @@ fn the_oracle_notices_every_broken_rule() {
         ),
         ("a pass over the log that breaks off is not complete", Rules { trusts_partial: true, ..right }),
         ("what a pass over the log has read is kept", Rules { fills_blindly: true, ..right }),
-        ("who leaves a room gets nothing more of it", Rules { leaves_softly: true, long_replays: true, ..right }),
+        (
+            "who leaves a room gets nothing more of it",
+            Rules { leaves_softly: true, long_replays: true, calm: true, often: Some(Act::Publish), ..right },
+        ),
         ("packets before the CONNECT reply are dropped with their connection", Rules { stock_buffer: true, ..right }),
         ("a change is noted on the line of its room", Rules { changes_on_control_only: true, ..lines }),
         ("a place names all lines of the session", Rules { places_of_one_line: true, ..lines }),

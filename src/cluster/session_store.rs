@@ -10,7 +10,7 @@ use redis::{Cmd, Value};
 use std::time::Duration;
 
 /// Whose a session is: nobody else can resume it. It is written before the record, so that scripts can compare it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Owner(String);
 
 impl Owner {

@@ -14,6 +14,8 @@ use crate::model::provenance::Provenance;
 use crate::model::session_note::SessionNote;
 use crate::node::backfill;
 use crate::node::context::LocalNode;
+use crate::node::resumes;
+use crate::node::resumes::Turn;
 use crate::presence::local::Reservation;
 use crate::protocol::socketio_encode as encode;
 use crate::session::Session;
@@ -37,6 +39,8 @@ pub struct Resumed {
     reserved: Reservation,
     /// As it was before, for the next attempt if the client disconnects before it is answered.
     before: Parked,
+    /// Until the session is in a table again.
+    turn: Turn,
 }
 
 /// The result for a client that comes back.
@@ -78,8 +82,11 @@ async fn attempt(
         // A node that has just started still reads its history, and could prove nothing. The client comes again.
         return Err(NotRecovered::Unreachable);
     }
+    // Whoever comes second finds the session where the first one has put it.
+    let turn = local.node.resumes.turn(pid, session_lookup::owner(local, newcomer), resumes::MAX_WAIT).await;
+    let turn = turn.ok_or(NotRecovered::Unreachable)?;
     let parked = session_lookup::find(local, newcomer, pid).await?.ok_or(NotRecovered::UnknownSession)?;
-    let resumed = prepare(local, newcomer, pid, parked, offset).await;
+    let resumed = prepare(local, newcomer, turn, (pid, parked), offset).await;
     if resumed.is_err() {
         // This node may have its record by now, and nobody has the session.
         local.shard.drop_record(pid);
@@ -91,8 +98,8 @@ async fn attempt(
 async fn prepare(
     local: &Rc<LocalNode>,
     newcomer: &Newcomer,
-    pid: Id,
-    mut parked: Parked,
+    turn: Turn,
+    (pid, mut parked): (Id, Parked),
     offset: Option<Place>,
 ) -> Result<Resumed, NotRecovered> {
     let before = parked.clone();
@@ -120,7 +127,7 @@ async fn prepare(
         let since = take_up(local, newcomer, &mut parked, &here, &since);
         missed.append(since.inspect_err(|_| session_start::abandon(local, &session, &rooms))?);
     }
-    Ok(Resumed { pid, parked, missed, fresh, session, reserved, before })
+    Ok(Resumed { pid, parked, missed, fresh, session, reserved, before, turn })
 }
 
 /// What the session missed in (`after`, `here`]; it is as it is `here` afterwards.
@@ -167,7 +174,7 @@ pub fn continue_session(
     resumed: Resumed,
     namespace: &str,
 ) -> (SessionKey, bool) {
-    let Resumed { pid, parked, missed, fresh, mut reserved, .. } = resumed;
+    let Resumed { pid, parked, missed, fresh, mut reserved, turn: _turn, .. } = resumed;
     let (connection, id) = (newcomer.connection, parked.id.to_string());
     let key = go_on(local, newcomer, Some(pid), parked, missed, &mut reserved);
     let grown = !room_access::join_within_limit(local, key, &fresh, &mut reserved).is_empty();

@@ -45,7 +45,8 @@ pub(super) async fn find(local: &Rc<LocalNode>, newcomer: &Newcomer, pid: Id) ->
     }
 }
 
-fn owner(local: &LocalNode, newcomer: &Newcomer) -> Owner {
+/// Who resumes.
+pub(super) fn owner(local: &LocalNode, newcomer: &Newcomer) -> Owner {
     let user = newcomer.identity.user.as_ref().map(|user| user.as_json());
     Owner::new(local.context.namespaces.name(newcomer.namespace), user.as_deref())
 }

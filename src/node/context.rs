@@ -16,6 +16,7 @@ use crate::node::backfill_queue::BackfillQueue;
 use crate::node::command_tracker::CommandTracker;
 use crate::node::operator_drain::OperatorDrain;
 use crate::node::probes::Probes;
+use crate::node::resumes::Resumes;
 use crate::node::revocations_read::RevocationsRead;
 use crate::node::traces::Traces;
 use crate::presence::local::Presence;
@@ -63,6 +64,8 @@ pub struct Node {
     pub revocations_read: RevocationsRead,
     /// Polling sessions of other nodes whose requests arrive here.
     pub forwarded: Mutex<ForwardedSids>,
+    /// Sessions that are being resumed.
+    pub resumes: Resumes,
     /// Probes on their way.
     pub probes: Probes,
     /// Set at the start of the graceful stop, or of a drain that an operator asked for; readiness follows it.
@@ -167,6 +170,7 @@ impl Node {
             command_tracker: CommandTracker::default(),
             revocations_read: RevocationsRead::new(!has_cluster),
             forwarded: Mutex::default(),
+            resumes: Resumes::default(),
             probes: Probes::default(),
             draining: AtomicBool::new(false),
             operator_drain: OperatorDrain::default(),

@@ -16,6 +16,7 @@ pub mod operator_drain;
 pub mod presence;
 pub mod probe;
 pub mod probes;
+pub mod resumes;
 pub mod revocation;
 pub mod revocations_read;
 pub mod room_query;

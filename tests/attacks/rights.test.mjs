@@ -8,7 +8,7 @@ import { engineSocket } from "../harness/engine.mjs";
 import { request } from "../harness/http.mjs";
 import { command, published } from "../harness/publish.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
-import { reconnected, recordKeys, recorded } from "../harness/sessions.mjs";
+import { rawSession, reconnected, recordKeys, recorded } from "../harness/sessions.mjs";
 import { now, tokenFor } from "../harness/token.mjs";
 
 const RULES = {
@@ -192,6 +192,36 @@ suite("Rights follow the token", () => {
     await client.event("end");
     assert.deepEqual(client.argsOf("not for you"), []);
     assert.equal(await one.metric('roomcast_recoveries_total{result="undecided"}'), 1);
+  });
+
+  scenario("two connections that resume one session at once, while the backend decides: the second one takes it over", async (s) => {
+    const backend = s.serve(await startBackend());
+    backend.answer = () => ({ allow: true });
+    const one = await s.node({ ...RULES, ...backend.config() });
+    const first = await rawSession(s, one, { token: rich() });
+    first.sendText('420["asked","1"]');
+    await first.text((text) => text.startsWith("430"));
+    first.close();
+    await until(async () => (await one.connections("socketio")) === 0, "gone");
+    const waiting = [];
+    backend.answer = () => new Promise((resolve) => waiting.push(() => resolve({ allow: true })));
+    const again = async () => {
+      const socket = s.keep(await engineSocket(one));
+      socket.sendText(`40${JSON.stringify({ token: poor(), pid: first.reply.pid })}`);
+      return socket;
+    };
+    const reply = async (socket) => JSON.parse((await socket.text((text) => text.startsWith("40"))).slice(2));
+    const givenUp = await again();
+    await until(() => waiting.length === 1, "asked again");
+    const kept = await again();
+    // The second one is served while the first one still waits.
+    await published(one, { room: "public:p", event: "meanwhile", data: 1 });
+    waiting.shift()();
+    assert.equal((await reply(givenUp)).sid, first.reply.sid);
+    assert.equal((await reply(kept)).sid, first.reply.sid);
+    await until(() => givenUp.closed, "the first one replaced");
+    kept.sendText('421["say asked","1"]');
+    assert.equal(await kept.text((text) => text.startsWith("431")), '431[{"ok":true}]');
   });
 
   scenario("while the backend cannot decide again, nobody keeps what it had decided", async (s) => {

@@ -51,7 +51,7 @@ async function cluster(s, count, more = {}) {
   await store.cli(...acl.replace("PASSWORD", "secret").split(" "));
   const url = store.url.replace("redis://", "redis://roomcast:secret@");
   const notify = ["online", "offline", "occupied", "vacated"];
-  const settings = config({ redis: { url }, ...backend.config({ notify }), ...more });
+  const settings = config({ redis: { url }, ...backend.config({ notify, timeout: "1m" }), ...more });
   const nodes = await Promise.all(Array.from({ length: count }, () => s.node(settings)));
   return { backend, store, nodes };
 }

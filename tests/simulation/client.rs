@@ -77,7 +77,7 @@ impl World {
         }
         let Some(node) = self.any_up() else { return };
         // The server may see two handshakes: the client has given up one of them and waits for the other.
-        let copies = if self.chance(100) { 2 } else { 1 };
+        let copies = if self.chance(self.settings.habits.twice) { 2 } else { 1 };
         let real = self.rng.random_range(0..copies);
         for copy in 0..copies {
             let id = self.next_serial();
@@ -121,6 +121,10 @@ impl World {
 
     fn join_some(&mut self, client: usize, id: u64) {
         let chosen = room(self.rng.random_range(0..5));
+        self.join(client, id, chosen);
+    }
+
+    fn join(&mut self, client: usize, id: u64, chosen: Room) {
         let who = &mut self.clients[client];
         if who.session.is_none()
             || who.kind == Kind::Sse
@@ -157,7 +161,10 @@ impl World {
             who.joined.retain(|room| *room != chosen);
             self.oracle.forget(&(client, Some(chosen.clone())));
         }
-        self.send(id, Up::Leave { room: chosen });
+        self.send(id, Up::Leave { room: chosen.clone() });
+        if self.chance(300) {
+            self.join(client, id, chosen);
+        }
     }
 
     fn send(&mut self, id: u64, packet: Up) {

@@ -49,6 +49,8 @@ pub(crate) struct Habits {
     pub long_replays: bool,
     /// Fewer packets than this are on their way to a client.
     pub room_on_wire: usize,
+    /// How many of 1000 handshakes reach the server twice.
+    pub twice: u32,
     /// Nodes that are published to.
     pub publishers: usize,
     /// By so much their clocks, and those of masters, are ahead or behind at most, in milliseconds.
@@ -78,7 +80,8 @@ impl Habits {
         let long_replays = rng.random_bool(0.3) || rules.long_replays;
         let publishers = if rules.partitions { [1, 1, 2, 3][rng.random_range(0..4)] } else { 1 };
         let apart = if rules.partitions { [0, MAX_APART / 8, MAX_APART, MAX_APART][rng.random_range(0..4)] } else { 0 };
-        Self { acts, sum, long_replays, room_on_wire, publishers, apart }
+        let twice = if rng.random_bool(0.2) { 700 } else { 100 };
+        Self { acts, sum, long_replays, room_on_wire, twice, publishers, apart }
     }
 
     /// How many of 1000 publishes are a dozen events.

@@ -211,7 +211,7 @@ impl World {
     /// Where some node knows the lines to be: what it has read, and what was acknowledged.
     fn known_lines(&mut self, publisher: usize) -> Option<Place> {
         let partitions = self.settings.partitions;
-        let node = self.any_up().filter(|_| !partitions.is_one())?;
+        let node = self.any_up()?;
         let mut place = Place::unread(partitions);
         for line in partitions.lines() {
             let read = Offset { line, ..self.nodes[node].window.head_of(line) };

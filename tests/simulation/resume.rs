@@ -24,6 +24,9 @@ impl World {
     pub(crate) fn take(&mut self, id: u64, asked: usize, pid: Id, offset: Option<Place>) {
         let conn = &self.wires[&id];
         let (node, shard) = (conn.node, conn.shard);
+        if asked == 0 && self.is_being_resumed(node, pid) {
+            return self.wait(id, Work::Take { asked, pid, offset });
+        }
         let found = match asked {
             0 | 1 => {
                 let at = if asked == 0 { shard } else { 1 - shard };
@@ -66,6 +69,18 @@ impl World {
             None if asked < 2 => self.wait(id, Work::Take { asked: asked + 1, pid, offset }),
             None => self.begin_session(id),
         }
+    }
+
+    /// Whether another connection to this node searches for the session, or has it in its hands.
+    fn is_being_resumed(&self, node: usize, pid: Id) -> bool {
+        self.wires.values().any(|conn| {
+            conn.node == node
+                && match &conn.work {
+                    Some(Work::Take { asked, pid: other, .. }) => *asked > 0 && *other == pid,
+                    Some(Work::Resume { pid: other, .. }) => *other == pid,
+                    _ => false,
+                }
+        })
     }
 
     /// Whether another node may have had the session since. After a discontinuity of the log that does not matter.
