@@ -268,7 +268,8 @@ suite("Rights follow the token", () => {
     await b.stop("SIGKILL");
     assert.notEqual(await store.cli("EVAL", WITHOUT_REASONS, "0"), "0");
     assert.equal(await client.comeBack(rich()), true);
-    assert.equal(backend.of("join").length, 2, "asked again");
+    // By each attempt: one that the new node could not finish yet is followed by another.
+    assert.ok(backend.of("join").length >= 2, "asked again");
     assert.deepEqual(await client.ask("say asked", "1"), OK);
   });
 
