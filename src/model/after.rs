@@ -4,9 +4,9 @@
 //! where it acknowledged something on the other line a moment ago that concerns the same partition. It may name only what
 //! was acknowledged before, so entries never wait for each other in a circle.
 //!
-//! Where a line was emptied, replaced, or fell back to an old replica, a node forgets what it had acknowledged there
-//! (`Lines::forget`) as soon as it notices, within about a second. What was written until then can name a position that the line
-//! never comes to: it is waited for once, a second at most, and counted. A reader waits by position alone, because it may be the
+//! Where a line was emptied, replaced, or fell back to an old replica, a node names only what is left of what it had acknowledged
+//! there (`Lines::fall_back`) as soon as it notices, within about a second. What was written until then can name a position that the
+//! line never comes to: it is waited for once, a second at most, and counted. A reader waits by position alone, because it may be the
 //! one that has not noticed. If the line's ids went back, it may hold a position of before for one that is later, and not wait:
 //! sessions of a line that lost entries get a gap signal then, and where the stream was only renewed, order with other lines is
 //! not promised around that.

@@ -60,11 +60,10 @@ impl Memory {
         announced.chain(self.acknowledged.get_mut(&line)).map(|(entry, _)| entry)
     }
 
-    fn forget(&mut self, line: Line) {
-        match line {
-            Line::CONTROL => self.announced.clear(),
-            line => drop(self.acknowledged.remove(&line)),
-        }
+    /// The line goes on behind this head.
+    fn fall_back(&mut self, head: Offset) {
+        self.of_line(head.line)
+            .for_each(|entry| *entry = Offset { position: entry.position.min(head.position), ..head });
     }
 }
 
@@ -76,7 +75,7 @@ fn note(known: &mut BTreeMap<Line, (Offset, u64)>, line: Line, entry: Offset, no
     }
 }
 
-/// A node notices that a line lost entries, and names nothing of it any more.
+/// A node notices that a line lost entries, and names only what is left of it.
 struct Notice {
     at: u64,
     line: Line,
@@ -107,9 +106,9 @@ impl Publisher {
         self.all.of_line(line).for_each(|entry| entry.position = last.min(entry.position));
     }
 
-    fn forget(&mut self, line: Line) {
-        self.known.forget(line);
-        self.epochs.remove(&line);
+    fn fall_back(&mut self, head: Offset) {
+        self.known.fall_back(head);
+        self.epochs.insert(head.line, head.epoch);
     }
 }
 
@@ -203,7 +202,9 @@ impl World {
                 if let Some(replaced) = replaced.filter(|replaced| log.epoch == *replaced) {
                     log.agree(&replaced, self.rng.random());
                 }
-                publisher.forget(line);
+                let epoch = generation::parse(&log.epoch).unwrap_or_default();
+                let position = log.entries.last().map_or(Position::default(), |entry| entry.position);
+                publisher.fall_back(Offset { epoch, position, line });
             }
         }
     }

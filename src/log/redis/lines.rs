@@ -78,6 +78,14 @@ impl Newest {
     fn forget(&self) {
         *self.0.lock() = None;
     }
+
+    /// What is left of it comes before `head` on the line as it is now.
+    fn fall_back(&self, head: Offset) {
+        let mut newest = self.0.lock();
+        let is_empty = head.position == Position::default();
+        let left = newest.filter(|_| !is_empty);
+        *newest = left.map(|(known, at)| (Offset { position: known.position.min(head.position), ..head }, at));
+    }
 }
 
 impl Lines {
@@ -173,12 +181,20 @@ impl Lines {
         self.of(line).acknowledged.recent_offset(now)
     }
 
-    /// A line begins again: its former positions say nothing.
+    /// A line is not run any more: its positions say nothing.
     pub(super) fn forget(&self, line: Line) {
-        if line == Line::CONTROL {
-            self.lines.iter().for_each(|state| state.announced.forget());
-        }
-        self.of(line).acknowledged.forget();
+        self.newest_of(line).for_each(Newest::forget);
+    }
+
+    /// A line has lost entries, and goes on behind `head`. What is left of those that this node got acknowledged still comes
+    /// before what it publishes from now on.
+    pub(super) fn fall_back(&self, head: Offset) {
+        self.newest_of(head.line).for_each(|newest| newest.fall_back(head));
+    }
+
+    fn newest_of(&self, line: Line) -> impl Iterator<Item = &Newest> {
+        let announced = self.lines.iter().filter(move |_| line == Line::CONTROL).map(|state| &state.announced);
+        announced.chain([&self.of(line).acknowledged])
     }
 
     /// A line was delivered up to there.
@@ -272,6 +288,7 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::offset::Epoch;
 
     fn at(ms: u64) -> Position {
         Position { ms, seq: 0 }
@@ -310,8 +327,14 @@ mod tests {
             [one, Line::CONTROL].map(|line| lines.acknowledged(line, Instant::now())),
             [Some(on(one, 5)), Some(on(Line::CONTROL, 7))]
         );
+        let head = |line, ms| Offset { epoch: Epoch(0xe), ..on(line, ms) };
+        lines.fall_back(head(one, 3));
+        assert_eq!(before(Line::CONTROL, &["a"]), Some(format!("{one}:3-0@e")), "what is left of it");
+        lines.fall_back(head(Line::CONTROL, 9));
+        assert_eq!(before(one, &["a"]), Some("0:7-0@e".into()), "others have added something since");
+        lines.fall_back(head(one, 0));
+        assert_eq!(before(Line::CONTROL, &["a"]), None, "nothing is left");
         lines.forget(Line::CONTROL);
-        lines.forget(one);
         assert_eq!([one, Line::CONTROL].map(|line| lines.acknowledged(line, Instant::now())), [None, None]);
         assert_eq!([before(one, &["a"]), before(Line::CONTROL, &["a", "c"])], [None, None]);
     }

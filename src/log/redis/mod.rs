@@ -51,7 +51,7 @@ use crate::model::clock::unix_us;
 use crate::model::command::SessionCommand;
 use crate::model::draft::{Draft, DraftError, DraftLimits};
 use crate::model::id::Id;
-use crate::model::offset::{Epoch, Position};
+use crate::model::offset::{Epoch, Offset, Position};
 use crate::model::partition::{Line, Partitions};
 use crate::redis::config::RedisConfig;
 use crate::redis::connection::Connector;
@@ -205,10 +205,11 @@ impl RedisLog {
         self.epoch.send_replace(Some(epoch));
     }
 
-    /// The log begins again: the former positions say nothing.
-    fn forget_announced(&self) {
+    /// The line has lost entries, and goes on behind its head.
+    fn fall_back(&self, head: Offset) {
+        self.acknowledged.forget();
         *self.announced.lock() = Position::default();
-        self.lines.forget(self.line);
+        self.lines.fall_back(head);
     }
 
     /// The newest entry of the control line that volatile events must not overtake.
@@ -224,7 +225,8 @@ impl RedisLog {
         self.note(&self.appender, false);
         self.note(&self.tail, false);
         self.acknowledged.forget();
-        self.forget_announced();
+        *self.announced.lock() = Position::default();
+        self.lines.forget(self.line);
     }
 
     /// Whether a position is not of a stream that is about to be renewed.

@@ -6,7 +6,7 @@ use crate::log::redis::tail::delivery::{Begin, Delivery};
 use crate::log::redis::tail::epoch_watch::EpochWatch;
 use crate::log::redis::tail::retired;
 use crate::log::redis::{RedisLog, epoch, renewal};
-use crate::model::offset::Position;
+use crate::model::offset::{Offset, Position};
 use crate::model::partition::Line;
 use crate::redis::connection::RedisConnection;
 use crate::redis::error::RedisError;
@@ -94,8 +94,7 @@ impl StreamCheck<'_, '_> {
         let continues = is_followed && self.delivery.state().is_some_and(|state| state.discontinuity(&now).is_none());
         let snapshot = self.delivery.read_history(self.connection, epoch, now.stream).await?;
         if discontinuity.is_some() {
-            log.acknowledged.forget();
-            log.forget_announced();
+            log.fall_back(Offset { epoch, position: snapshot.head, line: log.line });
         }
         note_snapshot(log, &snapshot, discontinuity.filter(|_| !continues));
         let begin = match discontinuity {
