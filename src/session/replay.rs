@@ -26,6 +26,8 @@ pub struct Replay {
     own: Id,
     /// The control line's first.
     lines: Vec<LineReplay>,
+    /// Its client goes on in each room by itself.
+    by_room: bool,
     /// Some of what the session missed was no longer kept, and the cursor went past it.
     has_lost: bool,
 }
@@ -37,7 +39,12 @@ impl Replay {
             let begun = here.on(missing.after.line).map_or(missing.after.position, |here| here.position);
             LineReplay::new(own, missing, begun)
         };
-        Self { own: *own, lines: missing.into_iter().map(line).collect(), has_lost: false }
+        Self { own: *own, lines: missing.into_iter().map(line).collect(), by_room: false, has_lost: false }
+    }
+
+    /// For a client that goes on in each room by itself (`/ws`): with an event it has everything of that room alone.
+    pub fn by_room(self) -> Self {
+        Self { by_room: true, ..self }
     }
 
     /// For a session that has had these rooms since `after`.
@@ -139,7 +146,7 @@ impl Replay {
         }
         let step = match &mut self.lines[..] {
             [line] => line.step(log, here.on(line.after().line).unwrap_or_default(), namespace, max),
-            lines => merge::step(lines, log, here, namespace, max),
+            lines => merge::step(lines, self.by_room, log, here, namespace, max),
         };
         self.has_lost |= matches!(step, Step::Lost { .. });
         step
@@ -150,9 +157,10 @@ impl Replay {
     }
 }
 
-/// Where the client is once it has an event.
-fn place_at(lines: &[LineReplay], missed: &Missed) -> Place {
-    let room = missed.event.draft.rooms.get(missed.room);
+/// Where the client is once it has an event: in all of its rooms, or `by_room` in the event's. Of a room that the session joins
+/// further on it has everything on a line as soon as it is there, and of the others perhaps nothing.
+fn place_at(lines: &[LineReplay], by_room: bool, missed: &Missed) -> Place {
+    let room = missed.event.draft.rooms.get(missed.room).filter(|_| by_room);
     let mut place = Place::default();
     for line in lines {
         place.set(room.map_or(line.after(), |room| line.after_of(room)));

@@ -70,7 +70,7 @@ impl Hub {
             return replay.add_past(room, after, up_to);
         }
         let rooms: Vec<_> = self.rooms.of(key).cloned().collect();
-        let mut replay = Replay::of_rooms(&id, &rooms, self.context.window.partitions(), &here, &here);
+        let mut replay = Replay::of_rooms(&id, &rooms, self.context.window.partitions(), &here, &here).by_room();
         replay.add_past(room, after, up_to);
         self.begin_replay(key, replay, now);
     }

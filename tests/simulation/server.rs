@@ -326,7 +326,7 @@ impl World {
             let own = here.only(shard.sessions[key].lines);
             let session = &mut shard.sessions[key];
             let partitions = self.settings.partitions;
-            let live = || Replay::of_rooms(&session.id, &rooms, partitions, &own, &own);
+            let live = || Replay::of_rooms(&session.id, &rooms, partitions, &own, &own).by_room();
             let replay = session.replay.get_or_insert_with(live);
             replay.add_past(room, after, up_to.as_ref().unwrap_or(&of_room));
         }

@@ -15,8 +15,15 @@ use crate::session::replay::{is_over, place_at};
 const MAX_STRETCHES: usize = 16;
 
 /// Goes on on all lines, by about `max`. The next events of each line are looked at, and its cursor follows those that are
-/// taken.
-pub(super) fn step(lines: &mut [LineReplay], log: &impl RecentLog, here: &Place, namespace: &str, max: Slice) -> Step {
+/// taken. `by_room`: the client goes on in each room by itself.
+pub(super) fn step(
+    lines: &mut [LineReplay],
+    by_room: bool,
+    log: &impl RecentLog,
+    here: &Place,
+    namespace: &str,
+    max: Slice,
+) -> Step {
     let count = lines.len().max(1);
     let share = Slice { events: (max.events / count).max(1), bytes: max.bytes / count };
     let mut next: Vec<Option<Stretch>> = lines.iter().map(|_| None).collect();
@@ -40,7 +47,7 @@ pub(super) fn step(lines: &mut [LineReplay], log: &impl RecentLog, here: &Place,
         }
         let Some(mut event) = first(lines, &next).and_then(|at| take(&mut lines[at], &mut next[at])) else { break };
         bytes += event.event.size();
-        event.place = Some(place_at(lines, &event));
+        event.place = Some(place_at(lines, by_room, &event));
         missed.push(event);
     }
     Step::Events(missed)

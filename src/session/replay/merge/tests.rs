@@ -60,8 +60,12 @@ fn publish(lines: &mut Lines, (line, ms): (u8, u64), accepted_us: u64, behind: &
     publish_behind(lines, (line, ms), accepted_us, &behind);
 }
 
-fn publish_behind(lines: &mut Lines, (line, ms): (u8, u64), accepted_us: u64, behind: &[Offset]) {
-    let draft = Draft::new("a", &format!("{line}:{ms}"), Args::none(), Source::Http);
+fn publish_behind(lines: &mut Lines, at: (u8, u64), accepted_us: u64, behind: &[Offset]) {
+    publish_in("a", lines, at, accepted_us, behind);
+}
+
+fn publish_in(room: &str, lines: &mut Lines, (line, ms): (u8, u64), accepted_us: u64, behind: &[Offset]) {
+    let draft = Draft::new(room, &format!("{line}:{ms}"), Args::none(), Source::Http);
     let mut after = After::default();
     behind.iter().for_each(|offset| after.add(*offset));
     let event = Event { offset: offset(line, ms), draft, accepted_us, after: after.boxed() };
@@ -212,7 +216,7 @@ fn change((control, partition): (u64, u64), joined: bool) -> Change {
 /// A `/ws` session in `b` that has everything up to here.
 fn session_in_b(here: &Place) -> Replay {
     let missing = |after| Missing { after, rooms: vec!["b".into()], changes: Vec::new() };
-    Replay::new(&Id::random(), here.offsets().map(missing).collect(), here)
+    Replay::new(&Id::random(), here.offsets().map(missing).collect(), here).by_room()
 }
 
 fn rest(replay: &mut Replay, lines: &Lines, here: &Place) -> Vec<(String, Place)> {
@@ -256,4 +260,24 @@ fn the_place_of_an_event_names_nothing_of_a_room_before_it_was_joined() {
     let got = rest(&mut replay, &lines, &here);
     let named = |name: &str, at| (name.to_owned(), place(at));
     assert_eq!(got, [named("0:13", [13, 12, 0]), named("1:13", [14, 13, 0]), named("1:14", [14, 14, 0])]);
+}
+
+#[test]
+fn the_place_of_an_event_counts_for_all_rooms_but_where_the_client_goes_on_in_each_by_itself() {
+    let mut lines = lines();
+    // The node that accepted the first, while the session was in `b` alone, has a clock that is ahead.
+    publish_in("b", &mut lines, (0, 10), 100, &[]);
+    publish(&mut lines, (1, 6), 1, &[]);
+    let first = |by_room: bool| {
+        let missing = |after| Missing { after, rooms: vec!["b".into()], changes: vec![change((20, 5), true)] };
+        let missing = place([0, 4, 0]).offsets().map(missing).collect();
+        let here = place([30, 30, 0]);
+        let mut replay = Replay { by_room, ..Replay::new(&Id::random(), missing, &here) };
+        let Step::Events(missed) = replay.step(&lines, &here, "/", Slice { events: 1, bytes: 1 << 20 }) else {
+            panic!()
+        };
+        let first = missed.into_iter().next().unwrap();
+        (first.event.draft.event.to_string(), first.place.unwrap())
+    };
+    assert_eq!([first(false), first(true)], [[0, 6, 0], [20, 6, 0]].map(|at| ("1:6".to_owned(), place(at))));
 }
