@@ -121,13 +121,16 @@ impl Replay {
         self.lines.iter().all(|line| is_over(line, here))
     }
 
-    /// The last event for the session, where that is not the last that was queued. While it is behind, any event up to where
-    /// its shard is may be: that of a line on which its client cannot be yet. With a gap, no event is.
+    /// The last event for the session, where that is not the last that was queued. While it is behind on a line, any event up to
+    /// where its shard is may be: its client cannot be there yet. With a gap, no event is; nor behind on several lines, for the
+    /// client may come to where the shard is on one, and break off before it is there on another.
     pub fn last_possible(&self, here: &Place) -> Option<(Line, Position)> {
-        if self.has_lost {
+        let mut all_behind = self.lines.iter().filter(|line| !is_over(line, here));
+        let behind = all_behind.next();
+        if self.has_lost || all_behind.next().is_some() {
             return Some((Line::CONTROL, UNPROVABLE));
         }
-        let behind = self.lines.iter().find(|line| !is_over(line, here))?;
+        let behind = behind?;
         let last = here.on(behind.after().line).unwrap_or(here.control());
         Some((last.line, last.position))
     }
