@@ -13,6 +13,7 @@ use roomcast::model::command::{Action, Selector, SessionCommand};
 use roomcast::model::draft::{Draft, Source};
 use roomcast::model::event::Event;
 use roomcast::model::id::{Id, NodeId};
+use roomcast::model::names::Room;
 use roomcast::model::namespaces::{NamespaceIndex, Namespaces};
 use roomcast::model::offset::{Epoch, Offset, Position};
 use roomcast::model::partition::{Line, Partitions};
@@ -24,6 +25,24 @@ use roomcast::session::recovery::{Lost, take_up};
 use roomcast::session::replay::Step;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// A session in these rooms that began at `start`, where its last event was, and lost its connection at `at`.
+fn parked(rooms: &[&str], start: Offset, at: Offset) -> Parked {
+    Parked {
+        id: Id::random_session(),
+        namespace: NamespaceIndex::default(),
+        identity: Arc::new(Identity::anonymous()),
+        rooms: rooms.iter().map(|room| Room::from(*room)).collect(),
+        provenances: vec![],
+        decided_on: None,
+        changes: Changes::default(),
+        start: start.into(),
+        last: start.position,
+        last_line: Line::CONTROL,
+        at: at.into(),
+        moves: 0,
+    }
+}
 
 #[test]
 fn commands_are_applied_once_also_when_a_session_is_resumed_twice() {
@@ -54,20 +73,7 @@ fn commands_are_applied_once_also_when_a_session_is_resumed_twice() {
     };
     order(20, Selector::In("b".into()), Action::Join(vec!["secret".into()]));
     order(30, Selector::In("a".into()), Action::Join(vec!["b".into()]));
-    let mut parked = Parked {
-        id: Id::random_session(),
-        namespace: NamespaceIndex::default(),
-        identity: Arc::new(Identity::anonymous()),
-        rooms: vec!["a".into()],
-        provenances: vec![],
-        decided_on: None,
-        changes: Changes::default(),
-        start: offset(2).into(),
-        last: at(2),
-        last_line: Line::CONTROL,
-        at: offset(10).into(),
-        moves: 0,
-    };
+    let mut parked = parked(&["a"], offset(2), offset(10));
     for turn in ["first", "second"] {
         take_up(&mut parked, &window, &offset(30).into(), "/", &offset(10).into()).unwrap();
         assert_eq!(parked.rooms.join(" "), "a b", "the {turn} time");
@@ -87,20 +93,7 @@ fn a_room_that_a_new_token_does_not_give_brings_nothing_and_still_excepts() {
         draft.except = except.into_iter().map(Into::into).collect();
         window.push(Arc::new(Event { offset: offset(ms), draft, accepted_us: ms, after: None }), 0);
     }
-    let mut parked = Parked {
-        id: Id::random_session(),
-        namespace: NamespaceIndex::default(),
-        identity: Arc::new(Identity::anonymous()),
-        rooms: vec!["a".into(), "b".into()],
-        provenances: vec![],
-        decided_on: None,
-        changes: Changes::default(),
-        start: offset(2).into(),
-        last: at(2),
-        last_line: Line::CONTROL,
-        at: offset(20).into(),
-        moves: 0,
-    };
+    let mut parked = parked(&["a", "b"], offset(2), offset(20));
     parked.keep_rooms(vec![("b".into(), Provenance::Rule)], Partitions::ONE, |_| false);
     // The client breaks off before it has received anything, and another node takes the session up.
     for turn in ["first", "second"] {
@@ -147,20 +140,7 @@ fn what_a_client_has_of_a_line_that_its_record_does_not_know_comes_once() {
         let event = Event { offset: on(partition, ms), draft, accepted_us: ms, after: None };
         window.write(partition).push(Arc::new(event), 0);
     }
-    let of_record = Parked {
-        id: Id::random_session(),
-        namespace: NamespaceIndex::default(),
-        identity: Arc::new(Identity::anonymous()),
-        rooms: vec![],
-        provenances: vec![],
-        decided_on: None,
-        changes: Changes::default(),
-        start: on(Line::CONTROL, 2).into(),
-        last: at(2),
-        last_line: Line::CONTROL,
-        at: on(Line::CONTROL, 10).into(),
-        moves: 0,
-    };
+    let of_record = parked(&[], on(Line::CONTROL, 2), on(Line::CONTROL, 10));
     let place = |control, offset: Offset| {
         let mut place = Place::from(on(Line::CONTROL, control));
         place.set(offset);
