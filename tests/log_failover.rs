@@ -48,7 +48,7 @@ async fn a_sentinel_failover_is_followed() {
     node.tail.wait_events(100).await;
     let before = load.count();
     watched.servers[0].kill();
-    let pause = load.interrupted(before).await;
+    let pause = load.recovered(before).await;
     assert!(pause < RECOVERY, "{pause:?}");
     load.more(100).await;
     node.status(LogStatus::Ready).await;
@@ -73,7 +73,7 @@ async fn a_hanging_master_is_replaced() {
     node.tail.wait_events(100).await;
     let before = load.count();
     watched.servers[0].freeze();
-    let pause = load.interrupted(before).await;
+    let pause = load.recovered(before).await;
     assert!(pause < RECOVERY, "{pause:?}");
     load.more(100).await;
     watched.servers[0].thaw();
@@ -209,7 +209,7 @@ async fn a_cluster_is_followed_through_failover_and_migration() {
     let before = load.count();
     let moving = cluster.clone();
     tokio::task::spawn_blocking(move || moving.migrate(KEY, to)).await.unwrap();
-    let pause = load.interrupted(before).await;
+    let pause = load.recovered(before).await;
     println!("migration: none taken for {pause:?}");
     assert!(pause < RECOVERY, "{pause:?}");
     load.more(100).await;
@@ -241,7 +241,7 @@ async fn a_cluster_is_followed_through_failover_and_migration() {
 
     let before = load.count();
     Arc::get_mut(&mut cluster).unwrap().servers[owner].kill();
-    let pause = load.interrupted(before).await;
+    let pause = load.recovered(before).await;
     assert!(pause < RECOVERY, "{pause:?}");
     load.more(100).await;
     node.status(LogStatus::Ready).await;

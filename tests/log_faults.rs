@@ -132,7 +132,7 @@ async fn a_crash_with_appendfsync_everysec_loses_nothing_without_a_discontinuity
         let before = load.count();
         server.kill();
         server.resume_from_disk();
-        load.interrupted(before).await;
+        load.recovered(before).await;
     }
     load.more(100).await;
     load.check(&node).await;

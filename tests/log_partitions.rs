@@ -207,7 +207,7 @@ async fn one_lines_failover_and_migration_leave_the_others_alone() {
     let (before, calm_before) = (load.count(), calm.count());
     let (moving, key) = (cluster.clone(), stream(line));
     tokio::task::spawn_blocking(move || moving.migrate(&key, control)).await.unwrap();
-    let pause = load.interrupted(before).await;
+    let pause = load.recovered(before).await;
     println!("migration: none taken for {pause:?}");
     load.more(100).await;
     node.status(LogStatus::Ready).await;
@@ -220,7 +220,7 @@ async fn one_lines_failover_and_migration_leave_the_others_alone() {
     Arc::get_mut(&mut cluster).unwrap().servers[owner].kill();
     if let Some(room) = &lost {
         let hit = Load::to(&node.log, room, partitions());
-        hit.interrupted(0).await;
+        hit.recovered(0).await;
         hit.more(50).await;
         let (came, lost) = hit.check(&node).await;
         println!("failover: {came} arrived, {lost} lost with a reset of their line");

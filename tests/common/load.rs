@@ -55,11 +55,13 @@ impl Load {
         self.answers.lock().unwrap().len()
     }
 
-    /// Waits until appends succeed again after the first failure since `from`; returns for how long they failed.
-    pub(crate) async fn interrupted(&self, from: usize) -> Duration {
-        let deadline = Instant::now() + DEADLINE;
+    /// Waits until an append that begins after now is accepted; returns for how long at most none was since `from`. A short
+    /// outage may refuse none: they wait.
+    pub(crate) async fn recovered(&self, from: usize) -> Duration {
+        // One may have begun before.
+        let (begun, deadline) = (self.count() + 1, Instant::now() + DEADLINE);
         loop {
-            if let Some(pause) = self.pause(from) {
+            if let Some(pause) = self.pause(from, begun) {
                 return pause;
             }
             assert!(Instant::now() < deadline, "never accepted again: {:?}", self.answers.lock().unwrap().last());
@@ -67,11 +69,12 @@ impl Load {
         }
     }
 
-    fn pause(&self, from: usize) -> Option<Duration> {
+    fn pause(&self, from: usize, begun: usize) -> Option<Duration> {
         let answers = self.answers.lock().unwrap();
-        let failed = from + answers[from..].iter().position(|(_, answer)| answer.is_err())?;
-        let again = answers[failed..].iter().find(|(_, answer)| answer.is_ok())?;
-        Some(again.0 - answers[failed.saturating_sub(1)].0)
+        let accepted = begun + answers.get(begun..)?.iter().position(|(_, answer)| answer.is_ok())?;
+        let since = answers[from.saturating_sub(1)..=accepted].iter();
+        let times: Vec<_> = since.filter(|(_, answer)| answer.is_ok()).map(|(at, _)| *at).collect();
+        Some(times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default())
     }
 
     /// Whether everything was accepted since `from`.
