@@ -160,8 +160,8 @@ impl Replay {
     }
 }
 
-/// Where the client is once it has an event: in all of its rooms, or `by_room` in the event's. Of a room that the session joins
-/// further on it has everything on a line as soon as it is there, and of the others perhaps nothing.
+/// Where the client is once it has an event: in all of its rooms, or `by_room` in the event's alone. In that room nothing is
+/// missing on a line before the session joins it there; in its other rooms something may be.
 fn place_at(lines: &[LineReplay], by_room: bool, missed: &Missed) -> Place {
     let room = missed.event.draft.rooms.get(missed.room).filter(|_| by_room);
     let mut place = Place::default();
